@@ -1,0 +1,196 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+/// Settings of every Swift target: language mode 6, the upcoming features, warnings as errors.
+let strict: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .treatAllWarnings(as: .error),
+]
+
+/// A kernel module: one source (symlinked), compiled for one instruction set.
+///
+/// Only these targets hold code above the baseline CPU; `Kernels` selects one by cpuid.
+func kernels(_ name: String, _ define: String, _ march: [String]) -> Target {
+    .target(
+        name: "Kernels\(name)",
+        dependencies: ["CKernelABI"],
+        swiftSettings: strict + [
+            .define(define),
+            .unsafeFlags(
+                ["-Ounchecked", "-enforce-exclusivity=unchecked"]
+                    + march.flatMap { ["-Xcc", $0] }
+            ),
+        ]
+    )
+}
+
+let kernelTargets: [Target] = [
+    kernels("SSE41", "ISA_SSE41", ["-march=x86-64-v2"]),
+    kernels("AVX2", "ISA_AVX2", ["-march=x86-64-v3"]),
+    kernels("AVXVNNI", "ISA_AVXVNNI", ["-march=x86-64-v3", "-mavxvnni"]),
+    kernels(
+        "AVX512VNNI",
+        "ISA_AVX512VNNI",
+        ["-march=x86-64-v4", "-mavx512vnni", "-mprefer-vector-width=512"]
+    ),
+]
+
+func module(
+    _ name: String,
+    path: String? = nil,
+    exclude: [String] = [],
+    resources: [Resource] = [],
+    _ dependencies: [Target.Dependency]
+) -> Target {
+    .target(
+        name: name,
+        dependencies: dependencies,
+        path: path,
+        exclude: exclude,
+        resources: resources,
+        swiftSettings: strict
+    )
+}
+
+func program(_ name: String, path: String, _ dependencies: [Target.Dependency]) -> Target {
+    .executableTarget(name: name, dependencies: dependencies, path: path, swiftSettings: strict)
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .testTarget(
+        name: "\(name)Tests",
+        dependencies: dependencies + ["TestSupport"],
+        swiftSettings: strict
+    )
+}
+
+let argumentParser = Target.Dependency.product(
+    name: "ArgumentParser",
+    package: "swift-argument-parser"
+)
+let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
+let grdb = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
+let hummingbird = Target.Dependency.product(name: "Hummingbird", package: "hummingbird")
+let hummingbirdTesting = Target.Dependency.product(
+    name: "HummingbirdTesting",
+    package: "hummingbird"
+)
+let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
+let unixSignals = Target.Dependency.product(
+    name: "UnixSignals",
+    package: "swift-service-lifecycle"
+)
+let lifecycle = Target.Dependency.product(
+    name: "ServiceLifecycle",
+    package: "swift-service-lifecycle"
+)
+
+let package = Package(
+    name: "flowpack",
+    products: [
+        .executable(name: "flowpack", targets: ["flowpack"]),
+        .executable(name: "flowpack-coordinator", targets: ["flowpack-coordinator"]),
+        .executable(name: "flowpack-worker", targets: ["flowpack-worker"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.0"),
+        .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
+        .package(url: "https://github.com/apple/swift-crypto", from: "4.5.0"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
+        .package(
+            url: "https://github.com/swift-server/swift-service-lifecycle",
+            from: "2.13.0"
+        ),
+    ],
+    targets: [
+        // The bottom: C headers and the kernels of each instruction set.
+        .target(name: "CKernelABI"),
+        .systemLibrary(
+            name: "CCurl",
+            pkgConfig: "libcurl",
+            providers: [.apt(["libcurl4-openssl-dev"])]
+        ),
+        .systemLibrary(name: "CSPNG", pkgConfig: "spng", providers: [.apt(["libspng-dev"])]),
+    ] + kernelTargets + [
+        // The codec line.
+        module("Kernels", ["CKernelABI"] + kernelTargets.map { .byName(name: $0.name) }),
+        module("Raster", ["CSPNG"]),
+        module("Flow", ["Kernels", crypto]),
+        module("EntropyCoding", []),
+        module("Codec", ["Raster", "Flow", "EntropyCoding"]),
+        module(
+            "Archive",
+            ["Codec", "EntropyCoding", "Flow", "JobProtocol", "Raster", crypto]
+        ),
+        module("Dataset", ["Raster"]),
+        // The distribution line.
+        module("JobProtocol", []),
+        module("CoordinatorClient", ["JobProtocol", "CCurl"]),
+        module(
+            "Coordinator",
+            path: "coordinator",
+            exclude: ["main"],
+            ["JobProtocol", hummingbird, grdb, crypto, logging, lifecycle]
+        ),
+        // Where the two meet.
+        module(
+            "Worker",
+            path: "worker",
+            exclude: ["main"],
+            resources: [.copy("models")],
+            [
+                "Archive", "Codec", "CoordinatorClient", "Dataset", "Flow", "JobProtocol",
+                "Kernels", logging,
+            ]
+        ),
+        program(
+            "flowpack",
+            path: "Sources/flowpack",
+            [
+                "Archive", "Coordinator", "CoordinatorClient", "Flow", "JobProtocol", "Kernels",
+                "Worker", argumentParser, logging, lifecycle,
+            ]
+        ),
+        program(
+            "flowpack-coordinator",
+            path: "coordinator/main",
+            ["Coordinator", "JobProtocol", argumentParser, logging, lifecycle, unixSignals]
+        ),
+        program(
+            "flowpack-worker",
+            path: "worker/main",
+            ["CoordinatorClient", "JobProtocol", "Kernels", "Worker", argumentParser, logging]
+        ),
+        // Tests, one target for each module.
+        module("TestSupport", path: "Tests/TestSupport", []),
+        tests("Kernels", ["Kernels"]),
+        tests("Raster", ["Raster"]),
+        tests("Flow", ["Flow", "Kernels"]),
+        tests("EntropyCoding", ["EntropyCoding"]),
+        tests("Codec", ["Codec", "Flow", "EntropyCoding", "Kernels", "Raster"]),
+        tests(
+            "Archive",
+            [
+                "Archive", "Codec", "EntropyCoding", "Flow", "JobProtocol", "Kernels", "Raster",
+                crypto,
+            ]
+        ),
+        tests("Dataset", ["Dataset", "Raster"]),
+        tests("JobProtocol", ["JobProtocol"]),
+        tests(
+            "Coordinator",
+            ["Coordinator", "JobProtocol", crypto, grdb, hummingbird, hummingbirdTesting, logging]
+        ),
+        tests("Simulation", ["Coordinator", "JobProtocol", grdb]),
+        tests("CoordinatorClient", ["CoordinatorClient", "JobProtocol"]),
+        tests(
+            "Worker",
+            ["Worker", "JobProtocol", "Archive", "Codec", "Flow", "Kernels", "Raster"]
+        ),
+        tests("Command", ["JobProtocol"]),
+    ]
+)

@@ -1,0 +1,199 @@
+import Raster
+
+/// Opens a shard: which samples and blocks it has, checked as `Format.md` says.
+///
+/// Payloads are checked when they are asked for, so opening costs only as much as the index is long.
+package struct ShardReader: Sendable {
+    /// SHA-256 of the model file that flow blocks need.
+    package let modelID: Digest
+    package let samples: [SampleRecord]
+    package let blocks: [BlockHeader]
+    /// For each block, the numbers of the samples in it, in their order.
+    package let members: [[Int]]
+
+    private let bytes: [UInt8]
+    /// For each block, of its header, from the start of the file.
+    private let blockOffsets: [Int]
+    /// For each sample, of its record, from the start of the file.
+    private let recordOffsets: [Int]
+    private let contentDigest: Digest
+    /// Keyed by the bytes of the names: two names that Unicode holds for one are two names here.
+    private let numbersByName: [[UInt8]: Int]
+
+    /// Reads the header, the footer and the index.
+    ///
+    /// - Parameter bytes: The whole file.
+    /// - Throws: What breaks the format, and where.
+    package init(_ bytes: [UInt8]) throws(ArchiveError) {
+        guard bytes.count >= ShardFormat.headerBytes + ShardFormat.footerBytes else {
+            throw ArchiveError(.truncated, in: .header, at: bytes.count)
+        }
+        modelID = try ShardFormat.readHeader(bytes)
+        let (footer, digest) = try ShardFooter.read(bytes)
+        contentDigest = digest
+        guard CRC32.castagnoli.checksum(bytes[footer.index]) == footer.indexChecksum else {
+            throw ArchiveError(.checksumMismatch, in: .index, at: footer.index.lowerBound)
+        }
+        var cursor = ByteCursor(bytes, footer.index, in: .index)
+        (blocks, blockOffsets) = try Self.readBlocks(&cursor, footer)
+        (samples, recordOffsets) = try Self.readSamples(&cursor, footer)
+        numbersByName = try Self.numberNames(samples, recordOffsets)
+        members = try Self.placeSamples(samples, recordOffsets, blocks)
+        self.bytes = bytes
+    }
+
+    /// The number of the sample with a name; nil when there is none.
+    package func sample(named name: String) -> Int? {
+        numbersByName[Array(name.utf8)]
+    }
+
+    /// The payload of a block, its header and checksum checked.
+    package func payload(ofBlock number: Int) throws(ArchiveError) -> [UInt8] {
+        let offset = blockOffsets[number]
+        let header = blocks[number]
+        guard bytes[offset..<(offset + BlockHeader.byteCount)].elementsEqual(header.bytes()) else {
+            throw ArchiveError(.malformed("block header"), in: .block(number), at: offset)
+        }
+        let start = offset + BlockHeader.byteCount
+        let payload = Array(bytes[start..<(start + header.payloadBytes)])
+        guard CRC32.castagnoli.checksum(payload) == header.payloadChecksum else {
+            throw ArchiveError(.checksumMismatch, in: .block(number), at: start)
+        }
+        return payload
+    }
+
+    /// Checks the SHA-256 that the footer has of the file.
+    package func checkDigest() throws(ArchiveError) {
+        let end = bytes.count - ShardFormat.footerBytes + ShardFormat.footerDigestOffset
+        guard Digest(of: Array(bytes[..<end])) == contentDigest else {
+            throw ArchiveError(.digestMismatch, in: .footer, at: end)
+        }
+    }
+
+    /// Of a block's payload, from the start of the file, for errors.
+    func payloadOffset(ofBlock number: Int) -> Int {
+        blockOffsets[number] + BlockHeader.byteCount
+    }
+
+    /// Of a sample's record, from the start of the file, for errors.
+    func recordOffset(ofSample number: Int) -> Int {
+        recordOffsets[number]
+    }
+
+    private static func readBlocks(
+        _ cursor: inout ByteCursor,
+        _ footer: ShardFooter
+    ) throws(ArchiveError) -> ([BlockHeader], [Int]) {
+        var blocks: [BlockHeader] = []
+        var offsets: [Int] = []
+        blocks.reserveCapacity(footer.blockCount)
+        offsets.reserveCapacity(footer.blockCount)
+        var offset = ShardFormat.headerBytes
+        for _ in 0..<footer.blockCount {
+            let start = cursor.offset
+            let block = try BlockHeader(&cursor)
+            let space = footer.index.lowerBound - offset - BlockHeader.byteCount
+            guard block.payloadBytes <= space else {
+                throw cursor.error(.malformed("block length"), at: start)
+            }
+            blocks.append(block)
+            offsets.append(offset)
+            offset += BlockHeader.byteCount + block.payloadBytes
+        }
+        guard offset == footer.index.lowerBound else {
+            throw cursor.error(.malformed("block lengths: a gap before the index"))
+        }
+        return (blocks, offsets)
+    }
+
+    private static func readSamples(
+        _ cursor: inout ByteCursor,
+        _ footer: ShardFooter
+    ) throws(ArchiveError) -> ([SampleRecord], offsets: [Int]) {
+        var samples: [SampleRecord] = []
+        var offsets: [Int] = []
+        samples.reserveCapacity(footer.sampleCount)
+        offsets.reserveCapacity(footer.sampleCount)
+        for _ in 0..<footer.sampleCount {
+            offsets.append(cursor.offset)
+            samples.append(try SampleRecord(&cursor, previousName: samples.last?.name ?? ""))
+        }
+        guard cursor.remaining == 0 else { throw cursor.error(.malformed("index length")) }
+        return (samples, offsets)
+    }
+
+    private static func numberNames(
+        _ samples: [SampleRecord],
+        _ offsets: [Int]
+    ) throws(ArchiveError) -> [[UInt8]: Int] {
+        var numbers: [[UInt8]: Int] = [:]
+        numbers.reserveCapacity(samples.count)
+        for (number, sample) in samples.enumerated() {
+            guard numbers.updateValue(number, forKey: Array(sample.name.utf8)) == nil else {
+                throw ArchiveError(
+                    .malformed("name: not unique"),
+                    in: .sample(sample.name),
+                    at: offsets[number]
+                )
+            }
+        }
+        return numbers
+    }
+
+    /// Gives every place of every block to its sample.
+    private static func placeSamples(
+        _ samples: [SampleRecord],
+        _ offsets: [Int],
+        _ blocks: [BlockHeader]
+    ) throws(ArchiveError) -> [[Int]] {
+        var members = [[Int]](repeating: [], count: blocks.count)
+        var storedBytes = [Int](repeating: 0, count: blocks.count)
+        for (number, sample) in samples.enumerated() {
+            guard sample.blocks.upperBound <= blocks.count, sample.fits(blocks[sample.blocks])
+            else {
+                throw ArchiveError(
+                    .malformed("reference to blocks"),
+                    in: .sample(sample.name),
+                    at: offsets[number]
+                )
+            }
+            for block in sample.blocks {
+                members[block].append(number)
+                let (sum, overflow) = storedBytes[block].addingReportingOverflow(sample.sourceBytes)
+                storedBytes[block] = overflow ? .max : sum
+            }
+        }
+        for (number, block) in blocks.enumerated() {
+            guard
+                members[number].count == block.count,
+                block.kind == .flow || storedBytes[number] == block.payloadBytes
+            else {
+                throw ArchiveError(
+                    .malformed("number or length of samples"),
+                    in: .block(number),
+                    at: offsets.first ?? ShardFormat.headerBytes
+                )
+            }
+        }
+        return members
+    }
+}
+
+extension SampleRecord {
+    /// Whether the blocks can hold the sample.
+    fileprivate func fits(_ blocks: ArraySlice<BlockHeader>) -> Bool {
+        switch mode {
+        case .missing:
+            blocks.isEmpty
+        case .stored:
+            blocks.allSatisfy { $0.kind == .stored }
+        case .flow:
+            !blocks.isEmpty
+                && blocks.allSatisfy {
+                    $0.kind == .flow && $0.width == width && ($0.count == 1 || blocks.count == 1)
+                }
+                && blocks.reduce(0) { $0 + $1.height } == height
+                && height <= ShardFormat.imagePixelLimit / width
+        }
+    }
+}

@@ -1,0 +1,44 @@
+internal import EntropyCoding
+
+/// What a block's images become before entropy coding: intervals, and so what each image costs.
+///
+/// Which images are worth keeping is decided between ``BlockCodec/analyse(_:)`` and
+/// ``encode(keeping:)``, without running the flow again.
+package struct BlockAnalysis: Sendable {
+    /// The symbols of each pass in decode order, by image: `[pass][image]`.
+    let passes: [[SymbolSequence]]
+
+    /// The number of images of the block.
+    package let imageCount: Int
+
+    /// Sums the costs of an image's symbols.
+    ///
+    /// - Parameter image: The image's index in the block.
+    /// - Returns: What coding the image takes, in bits, rounded up, without its share of the lane
+    ///   states; the same integer on every machine.
+    package func cost(ofImage image: Int) -> Int {
+        let cost = passes.reduce(0) { $0 + $1[image].cost }
+        return Int((cost + 255) >> 8)
+    }
+
+    /// Encodes some of the images, in their order.
+    ///
+    /// - Parameter isKept: Says for an image's index whether it is encoded.
+    /// - Returns: The payload, one rANS stream: the same bytes as of a block of only these images;
+    ///   empty if there are none.
+    package func encode(keeping isKept: (Int) -> Bool) -> [UInt8] {
+        let kept = (0..<imageCount).filter(isKept)
+        let passes = passes.map { pass in kept.map { pass[$0] } }
+        let sizes = passes.map { pass in pass.reduce(0) { $0 + $1.intervals.count } }
+        let escapes = passes.joined().reduce(0) { $0 + $1.escapes.count }
+        var encoder = RANSEncoder(capacity: sizes.reduce(0, +) + escapes)
+        for (pass, size) in zip(passes, sizes).reversed() {
+            var index = size
+            for sequence in pass.reversed() {
+                index -= sequence.intervals.count
+                encoder.push(sequence, at: index)
+            }
+        }
+        return encoder.finish(lanes: RANS.lanes(largestPass: sizes.max() ?? 0))
+    }
+}

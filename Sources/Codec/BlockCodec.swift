@@ -1,0 +1,113 @@
+package import EntropyCoding
+package import Flow
+package import Raster
+
+/// Codes blocks: batches of images of one size, to one rANS stream and back.
+///
+/// The payload depends on the pixels and the model alone, not on the engine, its instruction set or
+/// the threads around it. A codec may serve several threads at once.
+package struct BlockCodec: Sendable {
+    private let engine: any FlowEngine
+    private let cdf: LogisticCDF
+
+    /// Prepares an engine's model for entropy coding.
+    ///
+    /// - Throws: `LogisticCDF.TableError`, naming the tensor of the model that is not usable.
+    package init(engine: any FlowEngine) throws(LogisticCDF.TableError) {
+        self.engine = engine
+        self.cdf = try LogisticCDF(
+            logistic: engine.model.logistic,
+            inverseScale: engine.model.inverseScale,
+            window: engine.model.window
+        )
+    }
+
+    /// The model that the codec runs.
+    package var model: FlowModel { engine.model }
+
+    /// Runs the flow on a block and finds the intervals of all latents.
+    ///
+    /// - Parameter images: 8-bit RGB images of one size, within ``BlockLimits``.
+    /// - Returns: The block, ready for the choice of images and encoding.
+    package func analyse(_ images: [Image]) -> BlockAnalysis {
+        guard let first = images.first else {
+            preconditionFailure("a block holds at least one image")
+        }
+        precondition(
+            images.allSatisfy { $0.width == first.width && $0.height == first.height },
+            "the images of a block have one size"
+        )
+        precondition(
+            BlockLimits.allow(count: images.count, width: first.width, height: first.height),
+            "a block is within its limits"
+        )
+        let shapes = model.passShapes(width: first.width, height: first.height)
+        var passes = [[SymbolSequence]](repeating: [], count: shapes.count)
+        engine.forward(images.map(PlanarImage.init)) { index, values, means, scales in
+            let size = shapes[index].symbolsPerImage
+            precondition(values.count == images.count * size, "a pass has the size of its shape")
+            passes[index] = images.indices.map { image in
+                let symbols = image * size..<(image + 1) * size
+                return SymbolSequence(
+                    values: UnsafeBufferPointer(rebasing: values[symbols]),
+                    means: UnsafeBufferPointer(rebasing: means[symbols]),
+                    scales: UnsafeBufferPointer(rebasing: scales[symbols]),
+                    cdf: cdf
+                )
+            }
+        }
+        return BlockAnalysis(passes: passes, imageCount: images.count)
+    }
+
+    /// Decodes a payload, the mirror of ``BlockAnalysis/encode(keeping:)``.
+    ///
+    /// - Parameters:
+    ///   - payload: The whole payload.
+    ///   - count: The number of images in it.
+    ///   - width: The width of every image in pixels.
+    ///   - height: The height of every image in pixels.
+    /// - Returns: The images, 8-bit RGB.
+    /// - Throws: `BitstreamError` if the counts are outside ``BlockLimits`` or the payload is not
+    ///   one of an encoder. Damage that yields a valid stream is for a digest to find.
+    package func decode(
+        _ payload: [UInt8],
+        count: Int,
+        width: Int,
+        height: Int
+    ) throws(BitstreamError) -> [Image] {
+        guard BlockLimits.allow(count: count, width: width, height: height) else {
+            throw BitstreamError(.invalidGeometry, byteOffset: 0)
+        }
+        let shapes = model.passShapes(width: width, height: height)
+        let largestPass = shapes.reduce(0) { max($0, $1.symbolsPerImage) } * count
+        var decoder = try RANSDecoder(payload, lanes: RANS.lanes(largestPass: largestPass))
+        let images = try engine.inverse(count: count, width: width, height: height) {
+            (index, means, scales, values) throws(BitstreamError) in
+            try decoder.decode(values, means: means, scales: scales, cdf: cdf)
+            if index == shapes.count - 1 {
+                try decoder.finish()
+            }
+        }
+        return images.map(Image.init)
+    }
+}
+
+extension PlanarImage {
+    /// Takes over the samples of an 8-bit RGB image.
+    fileprivate init(_ image: Image) {
+        precondition(image.channels == 3 && image.bitDepth == 8, "the flow codes 8-bit RGB")
+        self.init(width: image.width, height: image.height, samples: image.samples)
+    }
+}
+
+extension Image {
+    /// Takes over the samples of a planar image.
+    fileprivate init(_ image: PlanarImage) {
+        self.init(
+            width: image.width,
+            height: image.height,
+            channels: PlanarImage.channels,
+            samples: image.samples
+        )
+    }
+}

@@ -1,0 +1,47 @@
+/// One request; the body is sent whole.
+package struct HTTPRequest: Sendable {
+    package var method: String
+    /// An absolute `http` or `https` URL.
+    package var url: String
+    package var headers: [(name: String, value: String)]
+    package var body: [UInt8]?
+    /// Longest time from the first byte sent to the last byte received, in seconds.
+    package var timeoutSeconds: Double
+
+    package init(
+        method: String = "GET",
+        url: String,
+        headers: [(name: String, value: String)] = [],
+        body: [UInt8]? = nil,
+        timeoutSeconds: Double = 30
+    ) {
+        self.method = method
+        self.url = url
+        self.headers = headers
+        self.body = body
+        self.timeoutSeconds = timeoutSeconds
+    }
+}
+
+/// One answer, whatever its status.
+package struct HTTPResponse: Equatable, Sendable {
+    package let status: Int
+    /// Header fields by lower-case name; of a repeated field the last one.
+    package let headers: [String: String]
+    package let body: [UInt8]
+}
+
+/// No answer came back: the transfer failed before a complete response was there.
+package struct TransportError: Error, Equatable, Sendable {
+    package let code: CurlCode
+    package let url: String
+    /// libcurl's text for this transfer, for example "Failed to connect to localhost port 7878".
+    package let detail: String
+
+    /// Whether the same request may succeed later without anyone changing anything.
+    package var isRetryable: Bool { code.isTransient }
+}
+
+extension TransportError: CustomStringConvertible {
+    package var description: String { "\(url): \(detail)" }
+}

@@ -1,0 +1,73 @@
+package import Kernels
+
+/// Runs a flow forward (images to latents with their priors) and back.
+///
+/// Every engine returns the same integers for the same model; ``ReferenceEngine`` is the definition.
+/// A block is a batch of images of one size. Its passes are numbered in decode order
+/// (`FlowModel.passShapes`); inside a pass the symbols run `[image][y][x][channel]`.
+/// One engine may serve several threads at once: what a call needs is made in the call.
+package protocol FlowEngine: Sendable {
+    /// The model that the engine runs.
+    var model: FlowModel { get }
+
+    /// Gives the latents of every pass of a block, with the prior of each.
+    ///
+    /// - Parameters:
+    ///   - images: At least one image, all of one size.
+    ///   - pass: Called once for each pass, in any order, with its number in decode order, and per
+    ///     symbol the latent, the mean in 1/32 pixel and the scale index 0…127. The buffers are valid
+    ///     during the call.
+    func forward(
+        _ images: [PlanarImage],
+        pass: (
+            _ index: Int,
+            _ values: UnsafeBufferPointer<Int16>,
+            _ means: UnsafeBufferPointer<Int16>,
+            _ scales: UnsafeBufferPointer<UInt8>
+        ) -> Void
+    )
+
+    /// Restores the images of a block from its latents, the mirror of `forward`.
+    ///
+    /// Any latents are accepted; images that `forward` has seen come back exactly.
+    ///
+    /// - Parameters:
+    ///   - count: The number of images, at least 1.
+    ///   - width: The width of every image, at least 1.
+    ///   - height: The height of every image, at least 1.
+    ///   - pass: Called once for each pass, in decode order, with the mean and the scale index of
+    ///     every symbol; it fills in the latents. The buffers are valid during the call.
+    /// - Returns: `count` images.
+    /// - Throws: What `pass` throws.
+    func inverse<Failure: Error>(
+        count: Int,
+        width: Int,
+        height: Int,
+        pass: (
+            _ index: Int,
+            _ means: UnsafeBufferPointer<Int16>,
+            _ scales: UnsafeBufferPointer<UInt8>,
+            _ values: UnsafeMutableBufferPointer<Int16>
+        ) throws(Failure) -> Void
+    ) throws(Failure) -> [PlanarImage]
+}
+
+/// Makes the engine for an instruction set.
+///
+/// - Parameters:
+///   - model: The model to run.
+///   - isa: A supported instruction set.
+/// - Returns: The definition itself for `.reference`, else an engine on kernels.
+package func makeEngine(model: FlowModel, isa: InstructionSet) -> any FlowEngine {
+    isa == .reference ? ReferenceEngine(model: model) : KernelEngine(model: model, isa: isa)
+}
+
+/// Returns the size of the images of a block, after checking that there is one.
+func blockSize(_ images: [PlanarImage]) -> (width: Int, height: Int) {
+    guard let first = images.first else { preconditionFailure("a block holds at least one image") }
+    precondition(
+        images.allSatisfy { $0.width == first.width && $0.height == first.height },
+        "the images of a block have one size"
+    )
+    return (first.width, first.height)
+}

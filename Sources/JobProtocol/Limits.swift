@@ -1,0 +1,46 @@
+/// Times, sizes and counts that both ends of the protocol keep to.
+package enum Limits {
+    /// Version of the protocol; a worker of another version is refused.
+    package static let protocolVersion = 1
+
+    /// Life of a lease in seconds without a heartbeat.
+    package static let leaseSeconds = 60
+    /// Pause between two heartbeats of a worker in seconds: four chances in every lease.
+    package static let heartbeatSeconds = 15
+    /// Share of the lease in percent after which a worker without an answer stops by itself.
+    package static let selfFencePercent = 80
+    /// Longest wait of a lease request in seconds; below the idle limits of common proxies (30 s).
+    package static let longPollSeconds = 25
+
+    /// Most shards in one lease answer.
+    package static let shardsPerLease = 64
+    /// Most leases in one heartbeat.
+    package static let leasesPerHeartbeat = 1024
+
+    /// Failed attempts, or lost leases, after which a shard is given up.
+    package static let triesPerShard = 8
+    /// First upper bound of the wait before a retry, in milliseconds; doubles with each failure.
+    package static let backoffBaseMilliseconds: Int64 = 1000
+    /// Last upper bound of the wait before a retry, in milliseconds.
+    package static let backoffCapMilliseconds: Int64 = 300_000
+
+    /// Source bytes at which a shard is full, unless the job says otherwise: 30–120 s of work.
+    package static let shardBytes: Int64 = 64 << 20
+    /// Samples at which a shard is full.
+    package static let shardSamples = 4096
+
+    /// Largest number that a worker may report for a shard; a thousand shards of it fit an Int64.
+    package static let countCeiling: Int64 = 1 << 53
+    /// Longest path of a source or destination in bytes (PATH_MAX).
+    package static let pathBytes = 4096
+    /// Longest worker name in bytes.
+    package static let workerNameBytes = 64
+    /// Longest message, host name or version text in bytes that is kept from a request.
+    package static let textBytes = 1024
+    /// Largest request body in bytes: a completion that names every sample of a shard.
+    package static let requestBytes = 16 << 20
+    /// Largest answer body in bytes that a client reads.
+    package static let replyBytes = 256 << 20
+    /// Most events in one answer.
+    package static let eventsPerReply = 1000
+}

@@ -1,0 +1,96 @@
+/// What a token may be used for.
+package enum TokenScope: String, CaseIterable, Sendable {
+    case read
+    case submit
+    case worker
+    case admin
+
+    /// Whether a token of this scope opens a route that asks for another.
+    package func allows(_ scope: TokenScope) -> Bool {
+        switch (self, scope) {
+        case (.admin, _), (.submit, .read): true
+        default: self == scope
+        }
+    }
+}
+
+/// Every path of the coordinator, the one list that server and client use.
+package enum Route: String, CaseIterable, Sendable {
+    case submit, jobs, job, events, pause, resume, cancel
+    case workers, register, heartbeat, pauseWorker, resumeWorker, drainWorker
+    case lease, complete, fail, release
+    case health, readiness, metrics, version
+}
+
+extension Route {
+    package enum Method: String, Sendable {
+        case get = "GET"
+        case post = "POST"
+    }
+
+    package var method: Method {
+        switch self {
+        case .jobs, .job, .events, .workers, .health, .readiness, .metrics, .version: .get
+        case .submit, .pause, .resume, .cancel, .register, .heartbeat, .pauseWorker,
+            .resumeWorker, .drainWorker, .lease, .complete, .fail, .release:
+            .post
+        }
+    }
+
+    /// The path, with at most one `{parameter}`.
+    package var template: String {
+        switch self {
+        case .submit, .jobs: "/v1/jobs"
+        case .job: "/v1/jobs/{job}"
+        case .events: "/v1/jobs/{job}/events"
+        case .pause: "/v1/jobs/{job}/pause"
+        case .resume: "/v1/jobs/{job}/resume"
+        case .cancel: "/v1/jobs/{job}/cancel"
+        case .workers, .register: "/v1/workers"
+        case .heartbeat: "/v1/workers/{worker}/heartbeat"
+        case .pauseWorker: "/v1/workers/{worker}/pause"
+        case .resumeWorker: "/v1/workers/{worker}/resume"
+        case .drainWorker: "/v1/workers/{worker}/drain"
+        case .lease: "/v1/leases"
+        case .complete: "/v1/leases/{lease}/complete"
+        case .fail: "/v1/leases/{lease}/fail"
+        case .release: "/v1/leases/{lease}/release"
+        case .health: "/healthz"
+        case .readiness: "/readyz"
+        case .metrics: "/metrics"
+        case .version: "/version"
+        }
+    }
+
+    /// The scope that a token needs; nil where none is asked for.
+    package var scope: TokenScope? {
+        switch self {
+        case .jobs, .job, .events, .workers, .metrics: .read
+        case .submit, .pause, .resume, .cancel: .submit
+        case .register, .heartbeat, .lease, .complete, .fail, .release: .worker
+        case .pauseWorker, .resumeWorker, .drainWorker: .admin
+        case .health, .readiness, .version: nil
+        }
+    }
+
+    /// The name of the path's parameter; nil if it has none.
+    package var parameter: String? {
+        guard let open = template.firstIndex(of: "{"), let close = template.firstIndex(of: "}")
+        else { return nil }
+        return String(template[template.index(after: open)..<close])
+    }
+
+    /// Returns the path with its parameter filled in: the job, worker or lease, whose text needs no
+    /// escaping in a path.
+    package func path(_ value: (any LosslessStringConvertible)? = nil) -> String {
+        guard let parameter else { return template }
+        guard let value else { preconditionFailure("\(template) needs its parameter") }
+        return template.split(separator: "{\(parameter)}", omittingEmptySubsequences: false)
+            .joined(separator: value.description)
+    }
+
+    /// Query parameter of `events`: only events with a larger id.
+    package static let afterParameter = "after"
+    /// Header of `submit` that carries `SubmitRequest.idempotencyKey`, which stays out of the body.
+    package static let idempotencyKeyHeader = "Idempotency-Key"
+}

@@ -1,0 +1,180 @@
+/// The values of one layer for a batch of images of one size; scratch memory of one thread.
+///
+/// Layout NHWC, 64-byte aligned, zero at first. With a border, image n, row y, column x is position
+/// `(n·(height+2) + y+1)·(width+2) + x+1`; kernels write only inside of it, so it stays zero and
+/// a 3×3 window never needs a test. Drawings: Kernels.docc.
+package final class FeatureMap {
+    /// What a map holds, and so its layout.
+    package enum Role: Sendable {
+        /// Int16 in −1023…1023, with border, channels padded to an even count.
+        case latents
+        /// 0…255, with border, channels padded to a multiple of 16. Stored as the instruction
+        /// set's dot product takes them: bytes, or Int16 for `sse41` and `avx2`.
+        case activations
+        /// Int16, without border, channels padded to a multiple of 16: a trunk or a result.
+        case wide
+    }
+
+    /// Largest magnitude of a latent that enters a network; larger ones are clamped to it.
+    package static let latentLimit: Int16 = 1023
+
+    package let role: Role
+    /// The instruction set whose layout this is.
+    package let isa: InstructionSet
+    /// How many images there is space for.
+    package let images: Int
+    package let height: Int
+    package let width: Int
+    package let channels: Int
+    /// Channels of a pixel in memory; those beyond `channels` are zero or hold nothing of use.
+    package let paddedChannels: Int
+
+    /// Position or pixel 0.
+    let base: UnsafeMutableRawPointer
+    /// Bytes from one pixel to the next.
+    let pixelStride: Int
+
+    /// A map of zeros.
+    ///
+    /// - Precondition: All sizes are positive.
+    package init(
+        _ role: Role,
+        isa: InstructionSet,
+        images: Int,
+        height: Int,
+        width: Int,
+        channels: Int
+    ) {
+        precondition(images > 0 && height > 0 && width > 0 && channels > 0, "a map has a size")
+        self.role = role
+        self.isa = isa
+        self.images = images
+        self.height = height
+        self.width = width
+        self.channels = channels
+        let border: Int
+        switch role {
+        case .latents:
+            paddedChannels = channels.roundedUp(toMultipleOf: Layout.latentAlignment)
+            pixelStride = paddedChannels * MemoryLayout<Int16>.size
+            border = 1
+        case .activations:
+            paddedChannels = channels.roundedUp(toMultipleOf: Layout.channelAlignment)
+            pixelStride = paddedChannels * Layout(isa).activationSize
+            border = 1
+        case .wide:
+            paddedChannels = channels.roundedUp(toMultipleOf: Layout.channelAlignment)
+            pixelStride = paddedChannels * MemoryLayout<Int16>.size
+            border = 0
+        }
+        let size = images * (height + 2 * border) * (width + 2 * border) * pixelStride
+        base = .allocate(byteCount: size, alignment: 64)
+        base.initializeMemory(as: UInt8.self, repeating: 0, count: size)
+    }
+
+    deinit {
+        base.deallocate()
+    }
+
+    /// The values of a wide map, `[images][height][width][paddedChannels]`.
+    ///
+    /// - Precondition: The role is `wide`.
+    package var wideValues: UnsafeMutableBufferPointer<Int16> {
+        precondition(role == .wide, "only a wide map has wide values")
+        let count = images * height * width * paddedChannels
+        return UnsafeMutableBufferPointer(
+            start: base.assumingMemoryBound(to: Int16.self),
+            count: count
+        )
+    }
+
+    /// Copies the selected channels of some images' latents into this map, clamped to ±1023.
+    ///
+    /// - Parameters:
+    ///   - latents: `[images][height][width][latentChannels]`.
+    ///   - latentChannels: Channels of a pixel in `latents`.
+    ///   - selection: This map's channel c is the latents' channel `selection[c]`.
+    ///   - count: Images to copy.
+    /// - Precondition: The role is `latents`; `selection` has `channels` entries.
+    package func load(
+        _ latents: UnsafePointer<Int16>,
+        latentChannels: Int,
+        selection: [Int],
+        images count: Int
+    ) {
+        precondition(role == .latents, "only a latent map is loaded with latents")
+        precondition(selection.count == channels, "one latent channel for each channel")
+        precondition(
+            selection.allSatisfy { (0..<latentChannels).contains($0) },
+            "a selected channel exists"
+        )
+        precondition(count <= images, "the images fit the map")
+        let (map, padded) = (base.assumingMemoryBound(to: Int16.self), paddedChannels)
+        selection.withUnsafeBufferPointer { selection in
+            var source = latents
+            for image in 0..<count {
+                for y in 0..<height {
+                    var target = map + position(image: image, y: y, x: 0) &* padded
+                    for _ in 0..<width {
+                        for channel in 0..<selection.count {
+                            target[channel] = min(
+                                max(source[selection[channel]], -Self.latentLimit),
+                                Self.latentLimit
+                            )
+                        }
+                        source += latentChannels
+                        target += padded
+                    }
+                }
+            }
+        }
+    }
+
+    /// The activations of some images, `[images][height][width][channels]`.
+    ///
+    /// - Precondition: The role is `activations`.
+    package func activationValues(images count: Int) -> [UInt8] {
+        precondition(role == .activations, "only an activation map has activations")
+        precondition(count <= images, "the images fit the map")
+        var values: [UInt8] = []
+        values.reserveCapacity(count * height * width * channels)
+        for image in 0..<count {
+            for y in 0..<height {
+                for x in 0..<width {
+                    let pixel = base + position(image: image, y: y, x: x) * pixelStride
+                    for channel in 0..<channels {
+                        values.append(Layout(isa).loadActivation(pixel, channel: channel))
+                    }
+                }
+            }
+        }
+        return values
+    }
+
+    /// Sets the activations of some images, `[images][height][width][channels]`.
+    ///
+    /// - Precondition: The role is `activations`; `values` holds whole images.
+    package func setActivations(_ values: [UInt8]) {
+        precondition(role == .activations, "only an activation map has activations")
+        let imageSize = height * width * channels
+        precondition(values.count % imageSize == 0, "whole images")
+        precondition(values.count / imageSize <= images, "the images fit the map")
+        var index = 0
+        for image in 0..<(values.count / imageSize) {
+            for y in 0..<height {
+                for x in 0..<width {
+                    let pixel = base + position(image: image, y: y, x: x) * pixelStride
+                    for channel in 0..<channels {
+                        Layout(isa).storeActivation(values[index], pixel, channel: channel)
+                        index += 1
+                    }
+                }
+            }
+        }
+    }
+
+    /// The position of a pixel in a map with border.
+    func position(image: Int, y: Int, x: Int) -> Int {
+        (image &* (height &+ 2) &+ y &+ 1) &* (width &+ 2) &+ x &+ 1
+    }
+}

@@ -1,0 +1,186 @@
+internal import Glibc
+internal import KernelsAVX2
+internal import KernelsAVX512VNNI
+internal import KernelsAVXVNNI
+internal import KernelsSSE41
+
+/// Measures how fast one core runs the kernels, and how fast it could.
+///
+/// Rates are in 10^9 multiplications of u8 by s8, with their additions, per second of the thread's
+/// processor time (GMAC/s).
+package enum KernelBenchmark {
+    /// A convolution to measure.
+    package struct Shape: Sendable, Equatable {
+        /// Rows and columns of the kernel: 1 or 3.
+        package let kernelSize: Int
+        package let inputChannels: Int
+        package let outputChannels: Int
+        package let height: Int
+        package let width: Int
+        package let images: Int
+        package let input: Convolution.Input
+        /// The result is added to a trunk and rescaled, as at the end of a residual block;
+        /// otherwise it is an activation.
+        package let isResidual: Bool
+
+        package init(
+            kernelSize: Int,
+            inputChannels: Int,
+            outputChannels: Int,
+            height: Int,
+            width: Int,
+            images: Int,
+            input: Convolution.Input = .activations,
+            isResidual: Bool = false
+        ) {
+            self.kernelSize = kernelSize
+            self.inputChannels = inputChannels
+            self.outputChannels = outputChannels
+            self.height = height
+            self.width = width
+            self.images = images
+            self.input = input
+            self.isResidual = isResidual
+        }
+
+        /// Multiply-accumulates of the shape, without those of padded channels.
+        package var macs: Int {
+            kernelSize * kernelSize * inputChannels * outputChannels * height * width * images
+        }
+    }
+
+    /// What was measured, over many short samples.
+    package struct Rate: Sendable {
+        /// The rate that one sample in twenty exceeds: what the core does when little disturbs it,
+        /// without letting a single mistimed sample decide.
+        package let bestGMACsPerSecond: Double
+        /// The middle sample.
+        package let medianGMACsPerSecond: Double
+    }
+
+    /// The rate of the instruction set's dot product on registers alone, the upper limit of a
+    /// convolution: `vpdpbusd`, or `pmaddwd` with its addition.
+    ///
+    /// - Parameters:
+    ///   - isa: A supported instruction set; the reference has no such instruction, and rate 0.
+    ///   - seconds: Time to measure for.
+    /// - Returns: `bestGMACsPerSecond` of the loop. Int16 input has half of it on sets that multiply bytes.
+    package static func peakGMACsPerSecond(_ isa: InstructionSet, seconds: Double = 0.2) -> Double {
+        precondition(InstructionSet.supported.contains(isa), "the instruction set is supported")
+        guard isa != .reference else { return 0 }
+        let layout = Layout(isa)
+        let rounds = 20_000
+        let accumulators = 12
+        let macsPerLane = Layout.groupSize / layout.activationSize
+        let macs = rounds * accumulators * layout.lanes * macsPerLane
+        return withUnsafeTemporaryAllocation(byteCount: 64, alignment: 64) { operand in
+            for index in operand.indices { operand[index] = UInt8(index) }
+            let address = UnsafeRawPointer(operand.baseAddress.unsafelyUnwrapped)
+            return sample(seconds: seconds, macs: macs) {
+                repeatDotProducts(isa, rounds: rounds, operand: address)
+            }.bestGMACsPerSecond
+        }
+    }
+
+    /// The rate of a convolution whose maps and weights are in the cache as far as they fit.
+    ///
+    /// - Parameters:
+    ///   - shape: The convolution.
+    ///   - isa: A supported instruction set.
+    ///   - seconds: Time to measure for.
+    /// - Returns: The rate in `shape.macs`, so that padded channels count as lost time.
+    package static func measure(_ shape: Shape, isa: InstructionSet, seconds: Double) -> Rate {
+        let outputs = shape.outputChannels
+        let weightCount = outputs * shape.inputChannels * shape.kernelSize * shape.kernelSize
+        let convolution = PackedConvolution(
+            Convolution(
+                kernelSize: shape.kernelSize,
+                input: shape.input,
+                inputChannels: shape.inputChannels,
+                outputChannels: outputs,
+                weights: (0..<weightCount).map { Int8($0 * 89 % 255 - 127) },
+                bias: (0..<outputs).map { Int32($0 * 100) },
+                shift: 8,
+                multiplier: [Int16](repeating: 9000, count: outputs),
+                epilogue: shape.isResidual
+                    ? .trunk(
+                        rescale: [Int16](repeating: 9000, count: outputs),
+                        adding: true,
+                        storing: true
+                    )
+                    : .activation
+            ),
+            isa: isa
+        )
+        func map(_ role: FeatureMap.Role, channels: Int) -> FeatureMap {
+            FeatureMap(
+                role,
+                isa: isa,
+                images: shape.images,
+                height: shape.height,
+                width: shape.width,
+                channels: channels
+            )
+        }
+        let input = map(shape.input.role, channels: shape.inputChannels)
+        let activations = map(.activations, channels: outputs)
+        let wide = map(.wide, channels: outputs)
+        func run() {
+            convolution.run(
+                images: shape.images,
+                input: input,
+                wide: wide,
+                activations: activations
+            )
+        }
+        run()
+        let repetitions = max(1, macsPerSample / shape.macs)
+        return sample(seconds: seconds, macs: repetitions * shape.macs) {
+            for _ in 0..<repetitions { run() }
+        }
+    }
+
+    /// Work of a sample: a fraction of a millisecond where vectors multiply.
+    private static let macsPerSample = 20_000_000
+
+    /// Runs work of a known size again and again, and times each run.
+    private static func sample(seconds: Double, macs: Int, _ work: () -> Void) -> Rate {
+        let clock = ContinuousClock()
+        let deadline = clock.now + .seconds(seconds)
+        var durations: [Int] = []
+        repeat {
+            let start = threadNanoseconds()
+            work()
+            durations.append(threadNanoseconds() - start)
+        } while clock.now < deadline
+        durations.sort()
+        func rate(_ nanoseconds: Int) -> Double {
+            Double(macs) / Double(max(nanoseconds, 1))
+        }
+        return Rate(
+            bestGMACsPerSecond: rate(durations[durations.count / 20]),
+            medianGMACsPerSecond: rate(durations[durations.count / 2])
+        )
+    }
+
+    /// Processor time of this thread, so that time given to others does not count.
+    private static func threadNanoseconds() -> Int {
+        var time = timespec()
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time)
+        return time.tv_sec * 1_000_000_000 + time.tv_nsec
+    }
+
+    private static func repeatDotProducts(
+        _ isa: InstructionSet,
+        rounds: Int,
+        operand: UnsafeRawPointer
+    ) {
+        switch isa {
+        case .reference: preconditionFailure("the reference has no dot product")
+        case .sse41: KernelsSSE41.repeatDotProducts(rounds: rounds, operand: operand)
+        case .avx2: KernelsAVX2.repeatDotProducts(rounds: rounds, operand: operand)
+        case .avxvnni: KernelsAVXVNNI.repeatDotProducts(rounds: rounds, operand: operand)
+        case .avx512vnni: KernelsAVX512VNNI.repeatDotProducts(rounds: rounds, operand: operand)
+        }
+    }
+}

@@ -1,0 +1,284 @@
+import ArgumentParser
+import CoordinatorClient
+import Foundation
+import JobProtocol
+import Kernels
+import Worker
+
+/// Which coordinator, and how to be let in.
+struct CoordinatorOptions: ParsableArguments {
+    @Option(help: "URL of the coordinator (default: FLOWPACK_COORDINATOR).")
+    var coordinator: String?
+
+    @Option(help: "File with a token (default: FLOWPACK_TOKEN_FILE).")
+    var tokenFile: String?
+
+    func client(for scope: TokenScope) throws -> CoordinatorClient {
+        let environment = ProcessInfo.processInfo.environment
+        guard let url = coordinator ?? environment["FLOWPACK_COORDINATOR"], !url.isEmpty else {
+            throw CommandFailure(
+                .usage,
+                "No coordinator is given.",
+                next: "add --coordinator http://127.0.0.1:7878, or set FLOWPACK_COORDINATOR"
+            )
+        }
+        let file = tokenFile ?? environment["FLOWPACK_TOKEN_FILE"]
+        let token = try file.map { try TokenFile.read(path: $0, for: scope) }
+        return CoordinatorClient(try .init(url: url, token: token))
+    }
+}
+
+/// `--json`.
+struct JSONOption: ParsableArguments {
+    @Flag(help: "Print the result as JSON.")
+    var json = false
+}
+
+/// The job that a command is about.
+struct JobArgument: ParsableArguments {
+    @Argument(
+        help: "The job's number.",
+        transform: { text in
+            guard let job = JobID(text) else {
+                throw ValidationError("\"\(text)\" is no job's number; flowpack jobs lists them.")
+            }
+            return job
+        }
+    )
+    var job: JobID
+}
+
+struct Submit: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Gives a coordinator a folder to compress.",
+        discussion: """
+            SRC and DST must have the same path on the coordinator's and the workers' machines. \
+            The model is copied to DST first. Submitting the same again returns the same job.
+            """
+    )
+
+    @Argument(help: "Folder of images.", completion: .directory)
+    var source: String
+
+    @Option(name: [.short, .customLong("output")], help: "Folder of the new dataset.")
+    var output: String
+
+    @Option(help: "Profile or model file.")
+    var model = "fast"
+
+    @Option(help: "Source bytes of a shard, such as 64MiB.")
+    var shardBytes = ByteSize(bytes: Limits.shardBytes)
+
+    @OptionGroup var coordinator: CoordinatorOptions
+    @OptionGroup var format: JSONOption
+
+    func run() async throws {
+        let client = try coordinator.client(for: .submit)
+        let destination = absolutePath(output)
+        let path = try ModelStore.path(ofModel: model)
+        let bytes = try ModelStore.read(path)
+        let id = try ModelStore(instructionSet: InstructionSet.best).load(bytes, path: path).id
+        try OutputFolder.makeFolders(destination)
+        _ = try placeFile(bytes, name: DatasetLayout.modelFile(id: id), in: destination)
+        let reply = try await client.submit(
+            SubmitRequest(
+                source: absolutePath(source),
+                destination: destination,
+                modelID: id,
+                shardBytes: shardBytes.bytes
+            )
+        )
+        if format.json {
+            Console.print(json: reply)
+        } else {
+            Console.print("\(reply.job)")
+        }
+    }
+}
+
+struct Jobs: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "Lists all jobs, oldest first.")
+
+    @OptionGroup var coordinator: CoordinatorOptions
+    @OptionGroup var output: JSONOption
+
+    func run() async throws {
+        let list = try await coordinator.client(for: .read).jobs()
+        if output.json {
+            Console.print(json: list)
+        } else {
+            let rows = list.jobs.map { job in
+                [
+                    "\(job.job)", job.state.rawValue, percent(job),
+                    "\(job.committed.samples)/\(job.total.samples)", "\(job.problems)",
+                    job.destination,
+                ]
+            }
+            Console.table([["JOB", "STATE", "DONE", "SAMPLES", "PROBLEMS", "OUTPUT"]] + rows)
+        }
+    }
+}
+
+/// Share of the source bytes that is committed; "scanning" until the total is known.
+private func percent(_ job: JobStatus) -> String {
+    ProgressSnapshot(job, workers: 0).fraction.map { "\(Int($0 * 100)) %" } ?? "scanning"
+}
+
+private func printStatus(_ job: JobStatus, json: Bool) {
+    guard !json else {
+        Console.print(json: job)
+        return
+    }
+    let states = job.shards.sorted { $0.key < $1.key }.map { "\($0.value) \($0.key)" }
+    var rows = [
+        ["job", "\(job.job)"], ["state", job.state.rawValue], ["done", percent(job)],
+        ["samples", "\(job.committed.samples)/\(job.total.samples)"],
+        [
+            "source",
+            "\(byteCount(Int(job.committed.sourceBytes)))/\(byteCount(Int(job.total.sourceBytes)))",
+        ],
+        ["output", byteCount(Int(job.committed.outputBytes))],
+        ["shards", states.joined(separator: ", ")],
+        ["failed attempts", "\(job.failedAttempts)"], ["problems", "\(job.problems)"],
+        ["from", job.source], ["to", job.destination],
+    ]
+    if let failure = job.failure { rows.append(["failure", failure]) }
+    if let rate = job.sourceBytesPerSecond { rows.append(["rate", "\(byteCount(Int(rate)))/s"]) }
+    if let seconds = job.remainingSeconds { rows.append(["time left", duration(seconds)]) }
+    if let digest = job.datasetDigest { rows.append(["dataset", digest]) }
+    Console.table(rows)
+}
+
+struct Status: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "Shows one job.")
+
+    @OptionGroup var argument: JobArgument
+
+    @OptionGroup var coordinator: CoordinatorOptions
+    @OptionGroup var output: JSONOption
+
+    func run() async throws {
+        printStatus(try await coordinator.client(for: .read).job(argument.job), json: output.json)
+    }
+}
+
+struct Watch: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Shows a job's progress until it ends.",
+        discussion: """
+            EXIT CODES: 0 completed · 1 failed · 4 no such job · 6 coordinator unreachable · \
+            7 completed with problems · 9 cancelled
+            """
+    )
+
+    @OptionGroup var argument: JobArgument
+
+    @OptionGroup var coordinator: CoordinatorOptions
+    @OptionGroup var display: OutputOptions
+
+    /// Pause between two looks.
+    private static let interval = Duration.seconds(1)
+
+    func run() async throws {
+        let client = try coordinator.client(for: .read)
+        let progress = ProgressDisplay(display.style)
+        while true {
+            let status = try await client.job(argument.job)
+            let workers = try await client.workers().workers.filter { $0.leases > 0 }.count
+            let snapshot = ProgressSnapshot(status, workers: workers)
+            guard status.state.isFinal else {
+                progress.update(snapshot)
+                try await Task.sleep(for: Self.interval)
+                continue
+            }
+            progress.finish(snapshot)
+            printStatus(status, json: display.json)
+            switch status.state {
+            case .completed: return
+            case .completedWithFallbacks: throw ExitStatus.finishedWithProblems.code
+            case .cancelled: throw ExitStatus.cancelled.code
+            default: throw ExitStatus.error.code
+            }
+        }
+    }
+}
+
+struct Pause: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Leases out no more shards of a job until it is resumed."
+    )
+
+    @OptionGroup var argument: JobArgument
+
+    @OptionGroup var coordinator: CoordinatorOptions
+    @OptionGroup var output: JSONOption
+
+    func run() async throws {
+        printStatus(
+            try await coordinator.client(for: .submit).pause(argument.job),
+            json: output.json
+        )
+    }
+}
+
+struct Resume: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "Takes back a pause.")
+
+    @OptionGroup var argument: JobArgument
+
+    @OptionGroup var coordinator: CoordinatorOptions
+    @OptionGroup var output: JSONOption
+
+    func run() async throws {
+        printStatus(
+            try await coordinator.client(for: .submit).resume(argument.job),
+            json: output.json
+        )
+    }
+}
+
+struct Cancel: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Ends a job; what is committed stays, nothing is added."
+    )
+
+    @OptionGroup var argument: JobArgument
+
+    @OptionGroup var coordinator: CoordinatorOptions
+    @OptionGroup var output: JSONOption
+
+    func run() async throws {
+        printStatus(
+            try await coordinator.client(for: .submit).cancel(argument.job),
+            json: output.json
+        )
+    }
+}
+
+struct Workers: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "Lists all workers.")
+
+    @OptionGroup var coordinator: CoordinatorOptions
+    @OptionGroup var output: JSONOption
+
+    func run() async throws {
+        let list = try await coordinator.client(for: .read).workers()
+        if output.json {
+            Console.print(json: list)
+        } else {
+            let rows = list.workers.map { worker in
+                [
+                    "\(worker.worker)", worker.state.rawValue, worker.host, worker.instructionSet,
+                    "\(worker.slots)", "\(worker.leases)", "\(worker.completed)",
+                    "\(worker.failed)", "\(byteCount(Int(worker.sourceBytesPerSecond)))/s",
+                    duration(worker.silentSeconds),
+                ]
+            }
+            let head = [
+                "WORKER", "STATE", "HOST", "ISA", "SLOTS", "SHARDS", "DONE", "FAILED", "RATE",
+                "SILENT",
+            ]
+            Console.table([head] + rows)
+        }
+    }
+}

@@ -1,0 +1,350 @@
+import Foundation
+import JobProtocol
+import TestSupport
+import Testing
+
+/// A binary PPM with a smooth picture.
+private func picture(_ width: Int, _ height: Int, seed: UInt64) -> [UInt8] {
+    var generator = SeededGenerator(seed: seed)
+    let slope = Int.random(in: 1...5, using: &generator)
+    var bytes = Array("P6\n\(width) \(height)\n255\n".utf8)
+    for y in 0..<height {
+        for x in 0..<width {
+            for channel in 0..<3 {
+                let noise = Int.random(in: 0...2, using: &generator)
+                bytes.append(UInt8((30 + slope * x + 2 * y + 10 * channel + noise) & 255))
+            }
+        }
+    }
+    return bytes
+}
+
+private struct SummaryFields: Decodable {
+    let samples: Int
+    let flowSamples: Int
+    let storedSamples: Int
+    let sourceBytes: Int
+    let outputBytes: Int
+    let bitsPerDimension: Double?
+    let datasetDigest: String
+    let problems: [SampleProblem]
+}
+
+/// Reads the keys of the program's JSON.
+private let snakeCase: JSONDecoder = {
+    let decoder = JSONDecoder()
+    decoder.keyDecodingStrategy = .convertFromSnakeCase
+    return decoder
+}()
+
+/// A source folder with images, a side file and, if wanted, a damaged image.
+private func makeSource(_ folder: Folder, isDamaged: Bool = false) throws {
+    for index in 0..<3 as Range<UInt64> {
+        try folder.write(picture(24, 16, seed: index), "source/\(index).ppm")
+    }
+    try folder.write("a cat\n".utf8, "source/labels/0.txt")
+    if isDamaged { try folder.write(picture(24, 16, seed: 9).dropLast(7), "source/damaged.ppm") }
+}
+
+@Suite(.timeLimit(.minutes(5)))
+struct CommandTests {
+    private let flowpack: Program
+    private let folder: Folder
+
+    init() throws {
+        flowpack = try Program("flowpack")
+        folder = try Folder()
+    }
+
+    private func path(_ name: String) -> String { "\(folder.path)/\(name)" }
+
+    private func compress(_ more: String...) throws -> SummaryFields {
+        let ending = try flowpack.run(
+            "compress",
+            path("source"),
+            "-o",
+            path("out"),
+            "--json",
+            more.first ?? "--progress=none"
+        )
+        #expect(ending.status == 0, "\(ending.errors)")
+        return try snakeCase.decode(SummaryFields.self, from: Data(ending.output))
+    }
+
+    @Test func aFolderComesBackAsItWas() throws {
+        try makeSource(folder)
+
+        let summary = try compress()
+        let restoring = try flowpack.run("extract", path("out"), "-o", path("back"))
+
+        #expect(summary.samples == 4)
+        #expect(summary.flowSamples == 3)
+        #expect(summary.outputBytes < summary.sourceBytes)
+        #expect(summary.problems == [])
+        #expect(restoring.status == 0)
+        #expect(try folder.files("back") == folder.files("source"))
+        for name in try folder.files("source") {
+            #expect(try folder.bytes("back/\(name)") == folder.bytes("source/\(name)"), "\(name)")
+        }
+    }
+
+    @Test func aFinishedDatasetHoldsNothingElse() throws {
+        try makeSource(folder)
+        _ = try compress()
+
+        let files = try folder.files("out")
+
+        #expect(files.count == 3)
+        #expect(files.contains(DatasetLayout.manifestFile))
+        #expect(files.contains { $0.hasPrefix("model-") && $0.hasSuffix(".safetensors") })
+        #expect(files.contains { $0.hasPrefix("shards/00000-") && $0.hasSuffix(".fpk") })
+    }
+
+    @Test func threadsAndInstructionSetsDoNotChangeTheDataset() throws {
+        try makeSource(folder)
+        let first = try compress("--threads=1").datasetDigest
+        try FileManager.default.removeItem(atPath: path("out"))
+
+        let ending = try flowpack.run(
+            "compress",
+            path("source"),
+            "-o",
+            path("out"),
+            "--json",
+            "--threads=3",
+            environment: ["FLOWPACK_ISA": "sse41"]
+        )
+
+        let second = try snakeCase.decode(SummaryFields.self, from: Data(ending.output))
+        #expect(second.datasetDigest == first)
+    }
+
+    @Test func problemsAreNamedAndGiveExitCodeSeven() throws {
+        try makeSource(folder, isDamaged: true)
+
+        let ending = try flowpack.run("compress", path("source"), "-o", path("out"))
+
+        #expect(ending.status == 7)
+        #expect(ending.errors.contains("damaged.ppm: damaged"))
+        let restoring = try flowpack.run("extract", path("out"), "-o", path("back"))
+        #expect(restoring.status == 0)
+        #expect(try folder.bytes("back/damaged.ppm") == folder.bytes("source/damaged.ppm"))
+    }
+
+    @Test func verifyFindsAFlippedBit() throws {
+        try makeSource(folder)
+        _ = try compress()
+        #expect(try flowpack.run("verify", path("out")).status == 0)
+        let shard = try #require(try folder.files("out").first { $0.hasSuffix(".fpk") })
+        var bytes = try folder.bytes("out/\(shard)")
+        bytes[100] ^= 4
+        try folder.write(bytes, "out/\(shard)")
+
+        let ending = try flowpack.run("verify", path("out"))
+
+        #expect(ending.status == 8)
+        #expect(ending.errors.contains(shard))
+    }
+
+    @Test func singleSamplesAreListedAndWritten() throws {
+        try makeSource(folder)
+        _ = try compress()
+
+        let names = try flowpack.run("ls", path("out")).text
+        #expect(names == "0.ppm\n1.ppm\n2.ppm\nlabels/0.txt\n")
+        #expect(try flowpack.run("ls", path("out"), "--only", "*.txt").text == "labels/0.txt\n")
+        let sample = try flowpack.run("cat", path("out"), "1.ppm")
+        #expect(try sample.output == folder.bytes("source/1.ppm"))
+        #expect(try flowpack.run("cat", path("out"), "none").status == 4)
+        let only = try flowpack.run(
+            "extract",
+            path("out"),
+            "-o",
+            path("back"),
+            "--only",
+            "[01].ppm"
+        )
+        #expect(only.status == 0)
+        #expect(try folder.files("back") == ["0.ppm", "1.ppm"])
+    }
+
+    @Test func infoTellsWhatIsInside() throws {
+        try makeSource(folder)
+        let summary = try compress()
+
+        let info = try flowpack.run("info", path("out"), "--json")
+        let fields = try snakeCase.decode(SummaryFields.self, from: Data(info.output))
+        #expect(fields.datasetDigest == summary.datasetDigest)
+        #expect(fields.bitsPerDimension == summary.bitsPerDimension)
+        let shard = try #require(try folder.files("out").first { $0.hasSuffix(".fpk") })
+        #expect(
+            try flowpack.run("info", path("out/\(shard)")).text.contains("4 (3 flow, 1 stored)")
+        )
+    }
+
+    @Test func aFolderThatIsNotOursIsLeftAlone() throws {
+        try makeSource(folder)
+        try folder.write([1], "out/precious")
+
+        let ending = try flowpack.run("compress", path("source"), "-o", path("out"))
+
+        #expect(ending.status == 1)
+        #expect(ending.errors.contains("is not empty"))
+        #expect(ending.errors.contains("Next: "))
+        #expect(try folder.files("out") == ["precious"])
+    }
+
+    @Test func aFinishedDatasetIsNotWrittenAgain() throws {
+        try makeSource(folder)
+        _ = try compress()
+
+        let ending = try flowpack.run("compress", path("source"), "-o", path("out"))
+
+        #expect(ending.status == 1)
+        #expect(ending.errors.contains("flowpack verify"))
+    }
+
+    @Test func aKilledRunGoesOnWhereItWas() throws {
+        for index in 0..<12 as Range<UInt64> {
+            try folder.write(picture(64, 64, seed: index), "source/\(index).ppm")
+        }
+        let arguments = [
+            "compress", path("source"), "-o", path("out"), "--shard-bytes", "12KiB", "--threads",
+            "1", "--progress", "none", "--json",
+        ]
+        let process = try flowpack.start(
+            arguments,
+            output: folder.url("output"),
+            errors: folder.url("errors")
+        )
+        // The first shard in its place is the sign that the job is under way.
+        while process.isRunning,
+            try !folder.files("out").contains(where: { $0.hasPrefix("shards/0") })
+        {
+            usleep(1_000)
+        }
+        kill(process.processIdentifier, SIGKILL)
+        process.waitUntilExit()
+        #expect(process.terminationReason == .uncaughtSignal)
+        #expect(try flowpack.run("verify", path("out")).status == 4)
+
+        let again = try flowpack.start(
+            arguments,
+            output: folder.url("output"),
+            errors: folder.url("errors")
+        )
+        again.waitUntilExit()
+
+        #expect(again.terminationStatus == 0)
+        let summary = try snakeCase.decode(
+            SummaryFields.self,
+            from: Data(try folder.bytes("output"))
+        )
+        #expect(summary.samples == 12)
+        #expect(try flowpack.run("verify", path("out")).status == 0)
+        #expect(try !folder.files("out").contains { $0.contains(".flowpack") })
+    }
+
+    @Test func anInterruptedRunEndsWithItsOwnCode() throws {
+        for index in 0..<12 as Range<UInt64> {
+            try folder.write(picture(64, 64, seed: index), "source/\(index).ppm")
+        }
+        let process = try flowpack.start(
+            [
+                "compress", path("source"), "-o", path("out"), "--shard-bytes", "12KiB",
+                "--threads", "1",
+            ],
+            output: folder.url("output"),
+            errors: folder.url("errors")
+        )
+        while process.isRunning,
+            try !folder.files("out").contains(where: { $0.hasPrefix("shards/0") })
+        {
+            usleep(1_000)
+        }
+        kill(process.processIdentifier, SIGINT)
+        process.waitUntilExit()
+
+        #expect(process.terminationReason == .exit)
+        #expect(process.terminationStatus == 130)
+        let errors = String(decoding: try folder.bytes("errors"), as: UTF8.self)
+        #expect(errors.contains("type the same command again"))
+    }
+
+    static let commandLines: [(String, Int32)] = [
+        ("compress", 2),
+        ("compress /nonexistent -o /tmp/none", 4),
+        ("compress /tmp -o /tmp/none --threads 0", 2),
+        ("compress /tmp -o /tmp/none --shard-bytes many", 2),
+        ("compress --help", 0),
+        ("nonsense", 2),
+        ("verify /nonexistent", 4),
+        ("--version", 0),
+        ("--help", 0),
+        ("jobs", 2),
+        ("jobs --coordinator nonsense", 2),
+        ("status x", 2),
+    ]
+
+    @Test(arguments: commandLines)
+    func exitCodesAreAsDocumented(commandLine: String, status: Int32) throws {
+        let process = try flowpack.start(
+            commandLine.split(separator: " ").map(String.init),
+            output: folder.url("output"),
+            errors: folder.url("errors")
+        )
+        process.waitUntilExit()
+        #expect(process.terminationStatus == status)
+    }
+
+    @Test func anInstructionSetThatIsNoneIsRefused() throws {
+        try makeSource(folder)
+
+        let ending = try flowpack.run(
+            "compress",
+            path("source"),
+            "-o",
+            path("out"),
+            environment: ["FLOWPACK_ISA": "mmx"]
+        )
+
+        #expect(ending.status == 2)
+        #expect(ending.errors.contains("available: reference"))
+    }
+
+    @Test func everyInstructionSetPassesTheSelftest() throws {
+        let ending = try flowpack.run("selftest")
+        #expect(ending.status == 0, "\(ending.text)\(ending.errors)")
+        #expect(ending.text.contains("kernels reference"))
+        #expect(ending.text.contains("model fast"))
+    }
+
+    @Test func theBenchmarkPrintsItsRowsAsJSON() throws {
+        struct Row: Decodable {
+            let shape: String
+            let isa: String
+            let threads: Int
+            let gmacsPerSecond: Double
+            let shareOfPeak: Double?
+        }
+
+        let ending = try flowpack.run("bench", "kernels", "--seconds", "0.001", "--json")
+
+        let rows = try snakeCase.decode([Row].self, from: Data(ending.output))
+        #expect(!rows.isEmpty)
+        #expect(rows.allSatisfy { $0.gmacsPerSecond > 0 && $0.threads == 1 })
+    }
+}
+
+struct WorkerProgramTests {
+    @Test func aGPUIsRefusedClearly() throws {
+        let ending = try Program("flowpack-worker").run(
+            "--coordinator",
+            "http://127.0.0.1:1",
+            "--device",
+            "cuda"
+        )
+        #expect(ending.status == 2)
+        #expect(ending.errors.contains("CPUs only"))
+    }
+}

@@ -1,0 +1,159 @@
+import CoordinatorClient
+import JobProtocol
+import Synchronization
+import Testing
+
+private let worker = WorkerID(rawValue: "worker-1")
+
+private func text(_ value: some Encodable) -> String {
+    String(decoding: Wire.encode(value), as: UTF8.self)
+}
+
+private func refusal(_ problem: Problem) -> SocketServer.Reply {
+    .response(
+        status: problem.status,
+        headers: ["Content-Type": Problem.mediaType],
+        body: text(problem)
+    )
+}
+
+@Suite(.timeLimit(.minutes(1)))
+struct CoordinatorClientTests {
+    /// Waits that the client asked for instead of waiting.
+    private final class Waits: Sendable {
+        let seconds = Mutex<[Double]>([])
+    }
+
+    private func client(
+        _ server: SocketServer,
+        token: String? = nil,
+        patienceSeconds: Double = 10,
+        waits: Waits = Waits()
+    ) throws -> CoordinatorClient {
+        CoordinatorClient(
+            try CoordinatorClient.Configuration(
+                url: server.url,
+                token: token,
+                patienceSeconds: patienceSeconds
+            ),
+            sleep: { seconds in waits.seconds.withLock { $0.append(seconds) } }
+        )
+    }
+
+    @Test func aSubmissionCarriesTokenAndKeyInItsHeaders() async throws {
+        let expected = SubmitReply(job: JobID(rawValue: 7), isReplay: true)
+        let server = SocketServer { _, _ in .response(status: 200, body: text(expected)) }
+        let request = SubmitRequest(
+            source: "/source",
+            destination: "/out",
+            modelID: String(repeating: "a", count: 64),
+            idempotencyKey: "key-1"
+        )
+
+        let reply = try await client(server, token: "secret").submit(request)
+
+        #expect(reply == expected)
+        let seen = try #require(server.requests.first)
+        #expect(seen.method == "POST")
+        #expect(seen.path == "/v1/jobs")
+        #expect(seen.headers["authorization"] == "Bearer secret")
+        #expect(seen.headers["idempotency-key"] == "key-1")
+        var body = request
+        body.idempotencyKey = nil
+        #expect(try Wire.decode(SubmitRequest.self, from: seen.body) == body)
+    }
+
+    @Test func aHeartbeatBlocksItsThreadAndNamesTheWorkerInThePath() throws {
+        let expected = HeartbeatReply(
+            directive: .drain,
+            leases: [],
+            leaseSeconds: 60,
+            heartbeatSeconds: 15
+        )
+        let server = SocketServer { _, _ in .response(status: 200, body: text(expected)) }
+
+        let reply = try client(server).heartbeat(Heartbeat(worker: try #require(worker)))
+
+        #expect(reply == expected)
+        #expect(server.requests.first?.path == "/v1/workers/worker-1/heartbeat")
+    }
+
+    @Test func aProblemThatMayPassIsTriedAgain() async throws {
+        let problem = Problem(.unavailable, "Busy.", next: "Wait.", retryAfterSeconds: 2)
+        let server = SocketServer { _, index in
+            index < 2 ? refusal(problem) : .response(status: 200, body: text(JobList(jobs: [])))
+        }
+        let waits = Waits()
+
+        let reply = try await client(server, waits: waits).jobs()
+
+        #expect(reply == JobList(jobs: []))
+        #expect(server.requests.count == 3)
+        let seconds = waits.seconds.withLock(\.self)
+        #expect(seconds.count == 2)
+        #expect(seconds.allSatisfy { $0 >= 2 })
+    }
+
+    @Test func aRefusalThatStaysIsThrownAtOnce() async throws {
+        let problem = Problem(.notFound, "No job 9.", next: "flowpack jobs")
+        let server = SocketServer { _, _ in refusal(problem) }
+
+        let error = await #expect(throws: APIError.self) {
+            _ = try await client(server).job(JobID(rawValue: 9))
+        }
+
+        #expect(error == .refused(problem))
+        #expect(server.requests.count == 1)
+    }
+
+    @Test func patienceEnds() async throws {
+        let problem = Problem(.unavailable, "Busy.", next: "Wait.", retryAfterSeconds: 4)
+        let server = SocketServer { _, _ in refusal(problem) }
+
+        let error = await #expect(throws: APIError.self) {
+            _ = try await client(server, patienceSeconds: 9).jobs()
+        }
+
+        #expect(error == .refused(problem))
+        #expect((2...3).contains(server.requests.count))
+    }
+
+    @Test func aProxysUnavailableIsTriedAgain() async throws {
+        let server = SocketServer { _, index in
+            index == 0
+                ? .response(status: 502, headers: ["Content-Type": "text/html"], body: "<html>")
+                : .response(status: 200, body: text(JobList(jobs: [])))
+        }
+
+        _ = try await client(server).jobs()
+
+        #expect(server.requests.count == 2)
+    }
+
+    @Test(arguments: [(200, "not JSON"), (404, "<html>"), (301, "")])
+    func anAnswerOfSomethingElseIsUnintelligible(status: Int, body: String) async throws {
+        let server = SocketServer { _, _ in .response(status: status, body: body) }
+
+        let error = await #expect(throws: APIError.self) { _ = try await client(server).jobs() }
+
+        guard case .unintelligible = error else {
+            Issue.record("\(String(describing: error))")
+            return
+        }
+        #expect(server.requests.count == 1)
+    }
+
+    @Test(arguments: [
+        "", "coordinator:7878", "ftp://host", "http://", "http://host/v1", "http://h?x",
+    ])
+    func aURLThatIsNoCoordinatorsIsRefused(url: String) {
+        #expect(throws: ClientConfigurationError.badURL(url)) {
+            _ = try CoordinatorClient.Configuration(url: url, token: nil)
+        }
+    }
+
+    @Test func aTrailingSlashIsFine() throws {
+        let configuration = try CoordinatorClient.Configuration(url: "https://host:1/", token: nil)
+        #expect(configuration.url == "https://host:1")
+    }
+}

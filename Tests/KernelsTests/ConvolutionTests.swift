@@ -1,0 +1,186 @@
+import Kernels
+import Testing
+
+/// Every form of convolution, at odd sizes and at the limits of its numbers.
+///
+/// Each combination of kernel, input, epilogue and fill is there; sizes, channels and shifts take
+/// turns in it.
+private let cases: [ConvolutionCase] = {
+    let sizes = [
+        (1, 1, 1), (1, 7, 2), (3, 5, 1), (4, 4, 2), (2, 2, 5), (1, 1, 4), (5, 9, 1), (17, 3, 1),
+        (7, 1, 3), (1, 13, 1), (6, 4, 1),
+    ]
+    let outputs = [16, 32, 48, 3, 64, 80, 12, 33, 96, 5]
+    let shifts = [7, 0, 20, 9, 4, 31, 12]
+    var cases: [ConvolutionCase] = []
+    for kernelSize in [1, 3] {
+        for input in [Convolution.Input.latents, .activations] {
+            for epilogue in EpilogueKind.allCases {
+                for fill in ConvolutionCase.Fill.allCases {
+                    let index = cases.count
+                    let (height, width, images) = sizes[index % sizes.count]
+                    let inputs = input == .latents ? [2, 9, 18, 36, 1] : [16, 32, 48, 64, 80]
+                    cases.append(
+                        ConvolutionCase(
+                            kernelSize: kernelSize,
+                            input: input,
+                            inputChannels: inputs[index % inputs.count],
+                            outputChannels: outputs[index / 2 % outputs.count],
+                            height: height,
+                            width: width,
+                            images: images,
+                            epilogue: epilogue,
+                            fill: fill,
+                            shift: shifts[index % shifts.count],
+                            seed: UInt64(index)
+                        )
+                    )
+                }
+            }
+        }
+    }
+    // More pixels than a pass has, so that one starts within the second image.
+    cases.append(
+        ConvolutionCase(
+            kernelSize: 3,
+            input: .latents,
+            inputChannels: 1,
+            outputChannels: 80,
+            height: 20,
+            width: 20,
+            images: 2,
+            epilogue: .trunkAddingStoring,
+            fill: .random,
+            shift: 6,
+            seed: UInt64(cases.count)
+        )
+    )
+    return cases
+}()
+
+private let expected = cases.map { $0.outcome(.reference) }
+
+@Test(arguments: InstructionSet.supported.filter { $0 != .reference })
+func everyInstructionSetEqualsTheReference(_ isa: InstructionSet) {
+    let different = zip(cases, expected).filter { $0.outcome(isa) != $1 }.map(\.0.description)
+    #expect(different == [])
+}
+
+@Test func aResidualNetworkEqualsTheReferenceAtEveryBatchSize() {
+    for isa in InstructionSet.supported where isa != .reference {
+        let network = ResidualNetwork(isa: isa, images: 5, height: 5, width: 3, seed: 7)
+        let reference = ResidualNetwork(isa: .reference, images: 5, height: 5, width: 3, seed: 7)
+        for images in [5, 2, 1, 4] {
+            let latents = (0..<(images * 5 * 3 * 12)).map { Int16($0 * 37 % 509 - 254) }
+            let isEqual =
+                network.run(latents, images: images) == reference.run(latents, images: images)
+            #expect(isEqual, "\(isa): \(images) images")
+        }
+    }
+}
+
+@Test func aResultDoesNotDependOnTheOtherImagesOfItsBatch() {
+    let isa = InstructionSet.best
+    let network = ResidualNetwork(isa: isa, images: 4, height: 3, width: 5, seed: 8)
+    let imageSize = 3 * 5 * 12
+    let latents = (0..<(4 * imageSize)).map { Int16($0 * 53 % 707 - 353) }
+    let together = network.run(latents, images: 4)
+
+    var alone: [Int16] = []
+    for image in 0..<4 {
+        let start = image * imageSize
+        alone += network.run(Array(latents[start..<(start + imageSize)]), images: 1)
+    }
+
+    let isEqual = together == alone
+    #expect(isEqual)
+    let isAlive = Set(together).count > 20
+    #expect(isAlive, "the network's results vary")
+}
+
+@Test func theReferenceComputesAWindowWithItsBorder() {
+    // Given the 2×2 image 1 2 / 3 4 and the kernel 1 2 3 / 4 5 6 / 7 8 9, unscaled but for ½,
+    let input = FeatureMap(
+        .activations,
+        isa: .reference,
+        images: 1,
+        height: 2,
+        width: 2,
+        channels: 1
+    )
+    input.setActivations([1, 2, 3, 4])
+    let result = FeatureMap(.wide, isa: .reference, images: 1, height: 2, width: 2, channels: 1)
+    let layer = Convolution(
+        kernelSize: 3,
+        input: .activations,
+        inputChannels: 1,
+        outputChannels: 1,
+        weights: [1, 2, 3, 4, 5, 6, 7, 8, 9],
+        bias: [10],
+        shift: 0,
+        multiplier: [16384],
+        epilogue: .wide(adding: false)
+    )
+
+    PackedConvolution(layer, isa: .reference).run(images: 1, input: input, wide: result)
+
+    // then each sum is that of the taps inside the image, and halves are rounded up.
+    // 10 + 5·1+6·2+8·3+9·4, 10 + 4·1+5·2+7·3+8·4, 10 + 2·1+3·2+5·3+6·4, 10 + 1·1+2·2+4·3+5·4
+    let sums: [Int16] = [87, 77, 57, 47]
+    let values = (0..<4).map { result.wideValues[$0 * result.paddedChannels] }
+    #expect(values == sums.map { ($0 + 1) / 2 })
+}
+
+/// One requantisation, worked out by hand.
+struct Requantisation: Sendable {
+    let sum: Int32
+    let shift: Int
+    let multiplier: Int16
+    let result: Int16
+
+    init(_ sum: Int32, _ shift: Int, _ multiplier: Int16, _ result: Int16) {
+        (self.sum, self.shift, self.multiplier, self.result) = (sum, shift, multiplier, result)
+    }
+}
+
+@Test(arguments: [
+    Requantisation(0, 0, 32767, 0),
+    Requantisation(1, 0, 16384, 1),
+    Requantisation(-1, 0, 16384, 0),
+    Requantisation(-3, 0, 16384, -1),
+    Requantisation(-1, 1, 32767, -1),
+    Requantisation(.max, 0, 32767, 32766),
+    Requantisation(.min, 0, 32767, -32767),
+    Requantisation(.max, 31, 32767, 0),
+    Requantisation(.min, 31, 32767, -1),
+    Requantisation(.max, 16, 32767, 32766),
+    Requantisation(.min, 16, 16384, -16384),
+    Requantisation(40_000, 0, 1, 1),
+    Requantisation(-40_000, 0, 0, 0),
+])
+func everyInstructionSetRequantisesAsSpecified(_ step: Requantisation) {
+    let layer = Convolution(
+        kernelSize: 1,
+        input: .activations,
+        inputChannels: 1,
+        outputChannels: 1,
+        weights: [0],
+        bias: [step.sum],
+        shift: step.shift,
+        multiplier: [step.multiplier],
+        epilogue: .wide(adding: false)
+    )
+    for isa in InstructionSet.supported {
+        let input = FeatureMap(
+            .activations,
+            isa: isa,
+            images: 1,
+            height: 1,
+            width: 1,
+            channels: 1
+        )
+        let wide = FeatureMap(.wide, isa: isa, images: 1, height: 1, width: 1, channels: 1)
+        PackedConvolution(layer, isa: isa).run(images: 1, input: input, wide: wide)
+        #expect(wide.wideValues[0] == step.result, "\(isa)")
+    }
+}

@@ -1,0 +1,226 @@
+import Hummingbird
+import JobProtocol
+import Logging
+import ServiceLifecycle
+
+/// Answers to every route: reads the request, asks the coordinator, writes what it says.
+struct Handlers: Sendable {
+    let coordinator: LocalCoordinator
+    /// Nil when everyone who reaches the address may do everything.
+    let tokens: Tokens?
+    let counter: RequestCounter
+    let logger: Logger
+
+    /// Answers a request, whose path parameter has the value `parameter`; errors become problems.
+    func respond(to route: Route, _ request: Request, parameter: String?) async -> Response {
+        let response: Response
+        do {
+            try authorise(request, for: route)
+            response = try await answer(route, request, parameter ?? "")
+        } catch let problem as Problem {
+            response = problem.response
+        } catch APIError.refused(let problem) {
+            response = problem.response
+        } catch {
+            logger.error("\(route.rawValue) failed: \(error)")
+            response =
+                Problem(
+                    .internalError,
+                    "The request failed.",
+                    next: "Look into the coordinator's log."
+                ).response
+        }
+        counter.count(route, status: response.status.code)
+        return response
+    }
+
+    private func authorise(_ request: Request, for route: Route) throws(Problem) {
+        guard let tokens, let scope = route.scope else { return }
+        let prefix = "Bearer "
+        guard let header = request.headers[.authorization], header.hasPrefix(prefix) else {
+            throw Problem(
+                .unauthenticated,
+                "\(route.template) needs a bearer token.",
+                next: "Name a file that holds the token with --token-file."
+            )
+        }
+        let scopes = tokens.scopes(of: String(header.dropFirst(prefix.count)))
+        guard !scopes.isEmpty else {
+            throw Problem(
+                .unauthenticated,
+                "The token is unknown.",
+                next: "Ask the operator for a token; they are in the coordinator's token file."
+            )
+        }
+        guard scopes.contains(where: { $0.allows(scope) }) else {
+            throw Problem(
+                .forbidden,
+                "\(route.template) needs a token with the scope \(scope.rawValue).",
+                next: "Use another token."
+            )
+        }
+    }
+
+    private func answer(
+        _ route: Route,
+        _ request: Request,
+        _ parameter: String
+    ) async throws -> Response {
+        switch route {
+        case .submit:
+            var submission = try await body(SubmitRequest.self, of: request)
+            let key = request.headers.first {
+                $0.name.canonicalName == Route.idempotencyKeyHeader.lowercased()
+            }
+            submission.idempotencyKey = key?.value ?? submission.idempotencyKey
+            return .json(try await coordinator.submit(submission))
+        case .jobs:
+            return .json(try await coordinator.jobs())
+        case .job:
+            return .json(try await coordinator.job(try id(parameter)))
+        case .events:
+            let after = request.uri.queryParameters[Route.afterParameter[...]]
+            guard let after = Int64(after ?? "0") else {
+                throw Problem.malformed("The parameter \(Route.afterParameter) is not a number.")
+            }
+            return .json(try await coordinator.events(of: try id(parameter), after: after))
+        case .pause:
+            return .json(try await coordinator.pause(try id(parameter)))
+        case .resume:
+            return .json(try await coordinator.resume(try id(parameter)))
+        case .cancel:
+            return .json(try await coordinator.cancel(try id(parameter)))
+        case .workers:
+            return .json(try await coordinator.workers())
+        case .pauseWorker:
+            return .json(try await coordinator.pauseWorker(try id(parameter)))
+        case .resumeWorker:
+            return .json(try await coordinator.resumeWorker(try id(parameter)))
+        case .drainWorker:
+            return .json(try await coordinator.drainWorker(try id(parameter)))
+        case .register:
+            let registration = try await body(WorkerRegistration.self, of: request)
+            return .json(try await coordinator.register(registration))
+        case .heartbeat:
+            let heartbeat = try await body(Heartbeat.self, of: request)
+            try require(heartbeat.worker, is: parameter)
+            let coordinator = coordinator
+            return .json(
+                try await blocking { () throws(APIError) in
+                    try coordinator.heartbeat(heartbeat)
+                }
+            )
+        case .lease:
+            let wish = try await body(LeaseRequest.self, of: request)
+            return .json(
+                try await cancelWhenGracefulShutdown { try await coordinator.lease(wish) }
+            )
+        case .complete:
+            let completion = try await body(Completion.self, of: request)
+            try require(completion.lease, is: parameter)
+            return .json(try await coordinator.complete(completion))
+        case .fail:
+            let report = try await body(FailureReport.self, of: request)
+            try require(report.lease, is: parameter)
+            return .json(try await coordinator.fail(report))
+        case .release:
+            let release = try await body(ReleaseRequest.self, of: request)
+            try require(release.lease, is: parameter)
+            return .json(try await coordinator.release(release))
+        case .health:
+            return .text("ok\n", mediaType: "text/plain")
+        case .readiness:
+            _ = try await coordinator.queue.isDrained()
+            return .text("ready\n", mediaType: "text/plain")
+        case .metrics:
+            let census = try await coordinator.queue.census()
+            let metrics = MetricsText(census: census, requests: counter.snapshot)
+            return .text(metrics.text, mediaType: MetricsText.mediaType)
+        case .version:
+            return .json(VersionReply())
+        }
+    }
+
+    /// Reads a job's or a worker's id from the path.
+    private func id<ID: LosslessStringConvertible>(_ parameter: String) throws(Problem) -> ID {
+        guard let id = ID(parameter) else {
+            throw .malformed("\"\(parameter)\" in the path is not an id.")
+        }
+        return id
+    }
+
+    /// Checks that path and body name the same worker or lease.
+    private func require(
+        _ id: some LosslessStringConvertible,
+        is parameter: String
+    ) throws(Problem) {
+        guard id.description == parameter else {
+            throw .malformed("The path names \(parameter), the body \(id).")
+        }
+    }
+
+    /// Reads a body of JSON.
+    private func body<Value: Decodable>(
+        _ type: Value.Type,
+        of request: Request
+    ) async throws -> Value {
+        var bytes: [UInt8] = []
+        for try await part in request.body {
+            guard bytes.count + part.readableBytes <= Limits.requestBytes else {
+                throw Problem(
+                    .bodyTooLarge,
+                    "The body has more than \(Limits.requestBytes) bytes.",
+                    next: "Use smaller shards."
+                )
+            }
+            bytes.append(contentsOf: part.readableBytesView)
+        }
+        do {
+            return try Wire.decode(type, from: bytes)
+        } catch {
+            throw Problem.malformed("The body is not right at \"\(error.path)\": \(error.reason)")
+        }
+    }
+}
+
+/// The answer of `/version`.
+private struct VersionReply: Encodable {
+    let version = Release.version
+    let protocolVersion = Limits.protocolVersion
+}
+
+extension Problem {
+    /// The problem as an answer.
+    var response: Response {
+        var response = Response.json(self, status: HTTPResponse.Status(code: status))
+        response.headers[.contentType] = Problem.mediaType
+        if let retryAfterSeconds {
+            response.headers[.retryAfter] = String(retryAfterSeconds)
+        }
+        if code == .unauthenticated {
+            response.headers[.wwwAuthenticate] = "Bearer"
+        }
+        return response
+    }
+}
+
+extension Response {
+    fileprivate static func json(
+        _ value: some Encodable,
+        status: HTTPResponse.Status = .ok
+    ) -> Response {
+        Response(
+            status: status,
+            headers: [.contentType: "application/json"],
+            body: ResponseBody(byteBuffer: ByteBuffer(bytes: Wire.encode(value)))
+        )
+    }
+
+    fileprivate static func text(_ text: String, mediaType: String) -> Response {
+        Response(
+            status: .ok,
+            headers: [.contentType: mediaType],
+            body: ResponseBody(byteBuffer: ByteBuffer(string: text))
+        )
+    }
+}

@@ -1,0 +1,109 @@
+package import Hummingbird
+import JobProtocol
+package import Logging
+
+/// An address to listen on: a host, and a port or 0 for any.
+package struct ListenAddress: Equatable, Sendable {
+    package let host: String
+    package let port: Int
+
+    /// Reads `host:port`, with an IPv6 address in brackets; nil for anything else.
+    package init?(_ text: String) {
+        guard let colon = text.lastIndex(of: ":"),
+            let port = UInt16(text[text.index(after: colon)...])
+        else { return nil }
+        var host = text[..<colon]
+        if host.hasPrefix("["), host.hasSuffix("]") {
+            host = host.dropFirst().dropLast()
+        } else if host.contains(":") {
+            return nil
+        }
+        guard !host.isEmpty else { return nil }
+        self.host = String(host)
+        self.port = Int(port)
+    }
+
+    /// Whether only this machine can reach it.
+    package var isLoopback: Bool {
+        let parts = host.split(separator: ".", omittingEmptySubsequences: false)
+        let isIPv4 = parts.count == 4 && parts.allSatisfy { UInt8($0) != nil }
+        return host == "localhost" || host == "::1" || (isIPv4 && parts[0] == "127")
+    }
+}
+
+/// The coordinator behind HTTP.
+package enum Server {
+    /// Returns the HTTP server as a service.
+    ///
+    /// - Parameters:
+    ///   - coordinator: Answers the requests; its `run` has to go on beside the server.
+    ///   - address: Where to listen.
+    ///   - tokens: Who may do what; nil lets everyone do everything, on a loopback address only.
+    ///   - logger: Takes what goes wrong.
+    ///   - onListening: Called with the port once connections are accepted.
+    /// - Returns: The server; it serves when it is run.
+    /// - Throws: `StartError.refused` for an address that others can reach, without tokens.
+    package static func make(
+        coordinator: LocalCoordinator,
+        listen address: ListenAddress,
+        tokens: Tokens?,
+        logger: Logger,
+        onListening: @escaping @Sendable (_ port: Int) -> Void = { _ in }
+    ) throws(StartError) -> some ApplicationProtocol {
+        guard tokens != nil || address.isLoopback else {
+            throw .refused(
+                reason: "\(address.host) can be reached from other machines: name a token file "
+                    + "with --token-file, or listen on 127.0.0.1."
+            )
+        }
+        let handlers = Handlers(
+            coordinator: coordinator,
+            tokens: tokens,
+            counter: RequestCounter(),
+            logger: logger
+        )
+        return Application(
+            router: router(handlers),
+            configuration: ApplicationConfiguration(
+                address: .hostname(address.host, port: address.port),
+                serverName: "flowpack/\(Release.version)"
+            ),
+            onServerRunning: { onListening($0.localAddress?.port ?? address.port) },
+            logger: logger
+        )
+    }
+
+    private static func router(_ handlers: Handlers) -> Router<BasicRequestContext> {
+        let router = Router()
+        router.add(middleware: UnknownPaths())
+        for route in Route.allCases {
+            router.on(
+                RouterPath(route.template),
+                method: route.method == .get ? .get : .post
+            ) { request, context in
+                let parameter = route.parameter.flatMap { context.parameters.get($0) }
+                return await handlers.respond(to: route, request, parameter: parameter)
+            }
+        }
+        return router
+    }
+}
+
+/// Answers with a problem where the router knows no route.
+private struct UnknownPaths: RouterMiddleware {
+    func handle(
+        _ request: Request,
+        context: BasicRequestContext,
+        next: (Request, BasicRequestContext) async throws -> Response
+    ) async throws -> Response {
+        do {
+            return try await next(request, context)
+        } catch let error as HTTPError where error.status == .notFound {
+            return Problem(
+                .notFound,
+                "There is no \(request.method.rawValue) \(request.uri.path).",
+                next: "HTTPAPI.md lists the paths."
+            ).response
+        }
+    }
+}

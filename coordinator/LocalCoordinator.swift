@@ -1,0 +1,389 @@
+import Foundation
+package import JobProtocol
+package import Logging
+import ServiceLifecycle
+import Synchronization
+
+/// A coordinator in this process: the queue, and the work that keeps it going.
+///
+/// `flowpack compress` uses it directly; the daemon puts an HTTP server in front of it. Calls are
+/// answered from the moment it exists; `run` scans sources, ends leases and seals datasets.
+package final class LocalCoordinator: CoordinatorAPI, Service {
+    package let queue: JobQueue
+    private let clock: SteadyClock
+    private let logger: Logger
+    /// Jobs that a task of `run` scans or seals now.
+    private let busy = Mutex<Set<JobID>>([])
+    /// Failed tries to seal a job since the start.
+    private let sealingFailures = Mutex<[JobID: Int]>([:])
+
+    /// Pause between two looks for leases that ran out and backoffs that ended.
+    private static let housekeepingInterval = Duration.seconds(1)
+    /// States in which a job's source is scanned.
+    private static let scannable: [JobState] = [.planning, .queued, .paused, .running]
+
+    /// Opens the queue in a folder; every lease in it gets a full lease time from now.
+    ///
+    /// - Parameters:
+    ///   - folder: Where the state lies, on a local disk; made if it does not exist.
+    ///   - workersSurvived: False when the workers lived in the process that had the queue before:
+    ///     what they held is free at once.
+    ///   - logger: Takes what goes wrong in the work of `run`.
+    /// - Throws: `StartError`, such as `locked` when another coordinator runs on the folder.
+    package init(
+        folder: String,
+        workersSurvived: Bool = true,
+        logger: Logger
+    ) throws(StartError) {
+        do throws(SystemError) {
+            try Files.makeFolder(folder)
+        } catch {
+            throw .unusable(path: folder, reason: error.description)
+        }
+        queue = try JobQueue(folder: folder)
+        let milliseconds = Int64(Date().timeIntervalSince1970 * 1000)
+        clock = SteadyClock(wall: Timestamp(milliseconds: milliseconds))
+        self.logger = logger
+        do throws(APIError) {
+            try queue.performBlocking(.start(workersSurvived: workersSurvived), now: clock.now)
+        } catch {
+            throw .unusable(path: folder, reason: error.message)
+        }
+    }
+}
+
+// MARK: - Jobs
+
+extension LocalCoordinator {
+    package func submit(_ request: SubmitRequest) async throws(APIError) -> SubmitReply {
+        try request.validate()
+        let obstacle = await blocking { Self.obstacle(to: request) }
+        let reply = try await queue.perform(
+            .submit(request, obstacle: obstacle),
+            now: clock.now
+        )
+        guard case .submitted(let submitted) = reply else {
+            preconditionFailure("submit answers with a job")
+        }
+        return submitted
+    }
+
+    /// Returns what stands in the way of a new job in the file system.
+    private static func obstacle(to request: SubmitRequest) -> Problem? {
+        do throws(SystemError) {
+            guard try Files.kind(of: request.source) == .folder else {
+                return Problem(
+                    .sourceMissing,
+                    "\(request.source) is not a folder on the coordinator's machine.",
+                    next: "Submit a path that coordinator and workers share."
+                )
+            }
+            let model = request.destination + "/" + DatasetLayout.modelFile(id: request.modelID)
+            guard case .file = try Files.kind(of: model) else {
+                return Problem(
+                    .modelMissing,
+                    "\(model) is missing on the coordinator's machine.",
+                    next: "Copy the model there, then submit again."
+                )
+            }
+            let manifest = request.destination + "/" + DatasetLayout.manifestFile
+            guard try Files.kind(of: manifest) == nil else {
+                return Problem(
+                    .destinationComplete,
+                    "\(request.destination) holds a finished dataset.",
+                    next: "Choose another destination, or remove it first."
+                )
+            }
+            return nil
+        } catch {
+            return Problem(
+                .sourceMissing,
+                "The folders cannot be examined: \(error).",
+                next: "Check the mount and the permissions on the coordinator's machine."
+            )
+        }
+    }
+
+    package func jobs() async throws(APIError) -> JobList {
+        JobList(jobs: try await queue.statuses(now: clock.now))
+    }
+
+    package func job(_ job: JobID) async throws(APIError) -> JobStatus {
+        try await queue.status(of: job, now: clock.now)
+    }
+
+    package func events(of job: JobID, after: Int64) async throws(APIError) -> EventList {
+        EventList(events: try await queue.events(of: job, after: after))
+    }
+
+    package func pause(_ job: JobID) async throws(APIError) -> JobStatus {
+        try await queue.perform(.pause(job), now: clock.now)
+        return try await self.job(job)
+    }
+
+    package func resume(_ job: JobID) async throws(APIError) -> JobStatus {
+        try await queue.perform(.resume(job), now: clock.now)
+        return try await self.job(job)
+    }
+
+    package func cancel(_ job: JobID) async throws(APIError) -> JobStatus {
+        try await queue.perform(.cancel(job), now: clock.now)
+        return try await self.job(job)
+    }
+}
+
+// MARK: - Workers
+
+extension LocalCoordinator {
+    package func workers() async throws(APIError) -> WorkerList {
+        WorkerList(workers: try await queue.workers(now: clock.now))
+    }
+
+    package func pauseWorker(_ worker: WorkerID) async throws(APIError) -> Acknowledgement {
+        try await acknowledge(.pauseWorker(worker))
+    }
+
+    package func resumeWorker(_ worker: WorkerID) async throws(APIError) -> Acknowledgement {
+        try await acknowledge(.resumeWorker(worker))
+    }
+
+    package func drainWorker(_ worker: WorkerID) async throws(APIError) -> Acknowledgement {
+        try await acknowledge(.drainWorker(worker))
+    }
+
+    package func register(
+        _ registration: WorkerRegistration
+    ) async throws(APIError) -> RegistrationReply {
+        try registration.validate()
+        try await queue.perform(.register(registration), now: clock.now)
+        return RegistrationReply(
+            leaseSeconds: Limits.leaseSeconds,
+            heartbeatSeconds: Limits.heartbeatSeconds
+        )
+    }
+
+    package func heartbeat(_ heartbeat: Heartbeat) throws(APIError) -> HeartbeatReply {
+        try heartbeat.validate()
+        let reply = try queue.performBlocking(.heartbeat(heartbeat), now: clock.now)
+        guard case .heartbeat(let directives) = reply else {
+            preconditionFailure("a heartbeat answers with directives")
+        }
+        return directives
+    }
+
+    private func acknowledge(_ command: Command) async throws(APIError) -> Acknowledgement {
+        try await queue.perform(command, now: clock.now)
+        return Acknowledgement()
+    }
+}
+
+// MARK: - Leases
+
+extension LocalCoordinator {
+    package func lease(_ request: LeaseRequest) async throws(APIError) -> LeaseReply {
+        try request.validate()
+        let end = ContinuousClock.now + .seconds(request.waitSeconds)
+        while true {
+            let rings = queue.bell.rings
+            let reply = try await queue.perform(
+                .lease(request.worker, shards: request.shards),
+                now: clock.now
+            )
+            guard case .leased(let leases, let directive) = reply else {
+                preconditionFailure("lease answers with leases")
+            }
+            let remaining = end - ContinuousClock.now
+            let isOver = remaining <= .zero || Task.isCancelled
+            guard leases.isEmpty, directive == .continue, !isOver else {
+                return LeaseReply(
+                    leases: try await queue.describe(leases),
+                    isDrained: try await queue.isDrained(),
+                    directive: directive
+                )
+            }
+            await queue.bell.wait(past: rings, atMost: remaining)
+        }
+    }
+
+    package func complete(_ completion: Completion) async throws(APIError) -> CompletionReply {
+        try completion.validate()
+        guard let place = try await queue.place(of: completion.lease.shard) else {
+            throw .refused(.fenced(completion.lease))
+        }
+        let file = DatasetLayout.shardFile(ordinal: place.ordinal, sha256: completion.sha256)
+        let path = place.destination + "/" + file
+        let mismatch = try await blocking { () throws(APIError) -> String? in
+            try Self.mismatch(of: path, with: completion)
+        }
+        let reply = try await queue.perform(
+            .complete(completion, mismatch: mismatch),
+            now: clock.now
+        )
+        guard case .completed(let outcome) = reply else {
+            preconditionFailure("complete answers with an outcome")
+        }
+        return CompletionReply(outcome: outcome)
+    }
+
+    /// Returns how the file in a shard's place differs from what the worker says; nil if not.
+    private static func mismatch(
+        of path: String,
+        with completion: Completion
+    ) throws(APIError) -> String? {
+        do throws(SystemError) {
+            guard case .file(let bytes) = try Files.kind(of: path) else {
+                return "\(path) does not exist"
+            }
+            guard bytes == completion.bytes else {
+                return "\(path) has \(bytes) bytes, not \(completion.bytes)"
+            }
+            let found = try Files.digest(of: path)
+            guard found.sha256 == completion.sha256, found.bytes == bytes else {
+                return "\(path) has the digest \(found.sha256)"
+            }
+            return nil
+        } catch {
+            throw .refused(
+                Problem(
+                    .unavailable,
+                    "\(path) cannot be read: \(error).",
+                    next: "Check the coordinator's mount; then complete again.",
+                    retryAfterSeconds: Limits.heartbeatSeconds
+                )
+            )
+        }
+    }
+
+    package func fail(_ report: FailureReport) async throws(APIError) -> Acknowledgement {
+        try report.validate()
+        return try await acknowledge(.fail(report))
+    }
+
+    package func release(_ request: ReleaseRequest) async throws(APIError) -> Acknowledgement {
+        try await acknowledge(.release(request))
+    }
+}
+
+// MARK: - What goes on by itself
+
+extension LocalCoordinator {
+    /// Scans, reaps and seals until the task is cancelled or the program shuts down gracefully.
+    package func run() async throws {
+        await cancelWhenGracefulShutdown {
+            await withDiscardingTaskGroup { group in
+                var lastReap = ContinuousClock.now - Self.housekeepingInterval
+                while !Task.isCancelled {
+                    let rings = self.queue.bell.rings
+                    do throws(APIError) {
+                        if ContinuousClock.now - lastReap >= Self.housekeepingInterval {
+                            lastReap = .now
+                            try await self.queue.perform(.reap, now: self.clock.now)
+                        }
+                        try await self.startTasks(in: &group)
+                    } catch {
+                        self.logger.error("housekeeping failed: \(error.message)")
+                    }
+                    await self.queue.bell.wait(past: rings, atMost: Self.housekeepingInterval)
+                }
+                group.cancelAll()
+            }
+        }
+    }
+
+    /// Starts a task for each job that has to be scanned or sealed and has none.
+    private func startTasks(in group: inout DiscardingTaskGroup) async throws(APIError) {
+        for job in try await queue.jobs(where: Self.scannable) where !job.isScanFinished {
+            start(job.id, in: &group) { await self.plan(job.id) }
+        }
+        for job in try await queue.jobs(where: [.sealing]) {
+            start(job.id, in: &group) { await self.seal(job.id) }
+        }
+    }
+
+    /// Starts a task unless the job has one; the task looks at the job afresh.
+    private func start(
+        _ job: JobID,
+        in group: inout DiscardingTaskGroup,
+        _ work: @escaping @Sendable () async -> Void
+    ) {
+        guard busy.withLock({ $0.insert(job).inserted }) else { return }
+        group.addTask {
+            await work()
+            _ = self.busy.withLock { $0.remove(job) }
+        }
+    }
+
+    /// Scans a job's source from where the last scan stopped, and appends shards as they fill.
+    private func plan(_ id: JobID) async {
+        do {
+            let jobs = try await queue.jobs(where: Self.scannable)
+            guard let job = jobs.first(where: { $0.id == id }), !job.isScanFinished else { return }
+            let last = try await queue.lastSample(of: id)
+            var planner = try await blocking { () throws(SourceError) in
+                ShardPlanner(
+                    scan: try SourceScan(root: job.source, after: last?.name),
+                    shardBytes: job.shardBytes
+                )
+            }
+            while !Task.isCancelled {
+                let before = planner
+                let (part, after) = try await blocking { () throws(SourceError) in
+                    var planner = before
+                    return (try planner.next(), planner)
+                }
+                planner = after
+                guard !part.samples.isEmpty else {
+                    try await queue.perform(
+                        .finishScan(id, skipped: part.skipped),
+                        now: clock.now
+                    )
+                    return
+                }
+                try await queue.perform(
+                    .appendShard(id, samples: part.samples, skipped: part.skipped),
+                    now: clock.now
+                )
+            }
+        } catch let error as SourceError {
+            await abandon(id, "The source \(error.path) cannot be read: \(error.reason).")
+        } catch let error as APIError {
+            // A job that was ended meanwhile takes no more shards. Anything else is tried again.
+            if error.code != .wrongState && !Task.isCancelled {
+                logger.error("job \(id) cannot be planned: \(error.message)")
+            }
+        } catch {
+            preconditionFailure("planning throws nothing else: \(error)")
+        }
+    }
+
+    private func seal(_ id: JobID) async {
+        do {
+            let jobs = try await queue.jobs(where: [.sealing])
+            guard let job = jobs.first(where: { $0.id == id }) else { return }
+            let (shards, problems) = try await queue.content(of: id)
+            let digest = try await blocking { () throws(SystemError) in
+                try Sealer.seal(job, shards: shards, problems: problems)
+            }
+            try await queue.perform(.seal(id, datasetDigest: digest), now: clock.now)
+        } catch let error as SystemError {
+            logger.error("job \(id) cannot be sealed: \(error)")
+            let failures = sealingFailures.withLock { failures in
+                failures[id, default: 0] += 1
+                return failures[id, default: 0]
+            }
+            if failures >= Limits.triesPerShard {
+                await abandon(id, "The manifest cannot be written: \(error).")
+            }
+        } catch {
+            logger.error("job \(id) cannot be sealed: \(error)")
+        }
+    }
+
+    private func abandon(_ id: JobID, _ reason: String) async {
+        do throws(APIError) {
+            try await queue.perform(.abandon(id, reason: reason), now: clock.now)
+        } catch {
+            logger.error("job \(id) cannot be ended: \(error.message)")
+        }
+    }
+}

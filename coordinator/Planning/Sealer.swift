@@ -1,0 +1,73 @@
+import Crypto
+import Foundation
+import JobProtocol
+
+/// Writes the manifest that makes a folder of shards a dataset.
+enum Sealer {
+    /// Writes `manifest.json` and removes what interrupted workers left behind.
+    ///
+    /// - Returns: The dataset's digest.
+    /// - Throws: The error of the file system; then there is no manifest, or the old one.
+    static func seal(
+        _ job: JobRecord,
+        shards: [ShardRecord],
+        problems: [SampleProblem]
+    ) throws(SystemError) -> String {
+        try removeLeftovers(in: job.destination + "/" + DatasetLayout.shardFolder)
+        let manifest = manifest(of: job, shards: shards, problems: problems)
+        try Files.replace(
+            job.destination + "/" + DatasetLayout.manifestFile,
+            with: Wire.encode(manifest, isPretty: true) + [UInt8(ascii: "\n")]
+        )
+        return manifest.datasetDigest
+    }
+
+    static func manifest(
+        of job: JobRecord,
+        shards: [ShardRecord],
+        problems: [SampleProblem]
+    ) -> DatasetManifest {
+        var digest = SHA256()
+        var content = ShardTotals.zero
+        var outputBytes: Int64 = 0
+        let entries = shards.enumerated().map { index, shard in
+            guard shard.ordinal == index, let output = shard.output else {
+                preconditionFailure("a job that is sealed has every shard committed")
+            }
+            digest.update(data: bytes(hexadecimal: output.sha256))
+            content += output.totals
+            outputBytes += output.bytes
+            return DatasetManifest.Shard(
+                ordinal: shard.ordinal,
+                file: DatasetLayout.shardFile(ordinal: shard.ordinal, sha256: output.sha256),
+                sha256: output.sha256,
+                bytes: output.bytes,
+                samples: shard.samples
+            )
+        }
+        return DatasetManifest(
+            modelID: job.modelID,
+            datasetDigest: hexadecimal(digest.finalize()),
+            shards: entries,
+            totals: DatasetManifest.Totals(content: content, outputBytes: outputBytes),
+            problems: problems
+        )
+    }
+
+    private static func removeLeftovers(in folder: String) throws(SystemError) {
+        guard let stream = opendir(folder) else {
+            // A dataset without a single shard has no folder for them.
+            if errno == ENOENT { return }
+            throw .current
+        }
+        defer { closedir(stream) }
+        while let entry = readdir(stream) {
+            let name = withUnsafePointer(to: &entry.pointee.d_name) { field in
+                field.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+            }
+            if name.hasPrefix(DatasetLayout.partialPrefix) {
+                unlink(folder + "/" + name)
+            }
+        }
+    }
+}

@@ -1,0 +1,102 @@
+package import JobProtocol
+
+/// Everything that can happen to the queue.
+package enum Command: Sendable {
+    /// The coordinator starts: every lease and every worker gets one full lease time from now; or,
+    /// when the workers ended with the coordinator before, their shards are free at once.
+    case start(workersSurvived: Bool)
+    /// The database was restored from a backup: no fence handed out before holds any more.
+    case restored
+
+    /// A job is asked for. `obstacle` is what stands in the way of a new one in the file system.
+    case submit(SubmitRequest, obstacle: Problem?)
+    /// The scan filled a shard; `skipped` are the entries on the way that are no samples.
+    case appendShard(JobID, samples: [ShardSample], skipped: [SampleProblem])
+    /// The scan reached the end of the source.
+    case finishScan(JobID, skipped: [SampleProblem])
+    /// The manifest is in its place.
+    case seal(JobID, datasetDigest: String)
+    /// The coordinator cannot go on with the job.
+    case abandon(JobID, reason: String)
+    case pause(JobID)
+    case resume(JobID)
+    case cancel(JobID)
+
+    case register(WorkerRegistration)
+    case pauseWorker(WorkerID)
+    case resumeWorker(WorkerID)
+    case drainWorker(WorkerID)
+
+    case lease(WorkerID, shards: Int)
+    case heartbeat(Heartbeat)
+    /// `mismatch` tells how the output in its place differs from what the worker says; nil if not.
+    case complete(Completion, mismatch: String?)
+    case fail(FailureReport)
+    case release(ReleaseRequest)
+    /// Time has passed: leases run out, backoffs end, silent workers are forgotten.
+    case reap
+}
+
+/// What a command answers.
+package enum Reply: Equatable, Sendable {
+    case done
+    case submitted(SubmitReply)
+    case leased([LeaseID], Directive)
+    case heartbeat(HeartbeatReply)
+    case completed(CompletionReply.Outcome)
+}
+
+/// The part of the queue that a command concerns, as it was before.
+package struct QueueState: Sendable {
+    package var incarnation: UInt32
+    /// The number that a new job takes.
+    package var nextJob = JobID(rawValue: 1)
+    /// The number that a new shard takes.
+    package var nextShard = ShardID(rawValue: 1)
+    package var jobs: [JobID: JobRecord] = [:]
+    /// The counters of these jobs.
+    package var tallies: [JobID: [ShardState: Tally]] = [:]
+    package var shards: [ShardID: ShardRecord] = [:]
+    package var attempts: [LeaseID: AttemptRecord] = [:]
+    package var workers: [WorkerID: WorkerRecord] = [:]
+    /// The shards that `lease`, `reap`, `start` and `restored` may take, in the order to take them.
+    package var queue: [ShardID] = []
+    /// The workers that `reap` may forget.
+    package var silentWorkers: [WorkerID] = []
+
+    package init(incarnation: UInt32) {
+        self.incarnation = incarnation
+    }
+}
+
+/// A write to the database.
+///
+/// A change carries the record before and after: the row is written only where state and fence
+/// are still those of the record before, and the counters move by the difference.
+package enum Effect: Equatable, Sendable {
+    case insertJob(JobRecord)
+    case changeJob(JobRecord, JobRecord)
+    case insertShard(ShardRecord, [ShardSample])
+    case changeShard(ShardRecord, ShardRecord)
+    /// Moves every pending or waiting shard of the job to `cancelled`.
+    case cancelOpenShards(JobID)
+    case insertAttempt(AttemptRecord)
+    case changeAttempt(AttemptRecord, AttemptRecord)
+    case insertWorker(WorkerRecord)
+    case changeWorker(WorkerRecord, WorkerRecord)
+    case recordProblems(JobID, ShardID?, [SampleProblem])
+    case recordEvent(JobID, ordinal: Int?, WorkerID?, JobEvent.Kind, String)
+    /// Sets the deadline of every lease.
+    case prolongEveryLease(until: Timestamp)
+    /// Sets the last sign of life of every worker that is not gone.
+    case seeEveryWorker(at: Timestamp)
+    case raiseIncarnation
+}
+
+/// The outcome of a command: what to write, and what to answer once it is written.
+///
+/// A refusal may come with writes: an attempt that reports too late is marked as fenced.
+package struct Decision: Sendable {
+    package let effects: [Effect]
+    package let reply: Result<Reply, Problem>
+}

@@ -1,0 +1,306 @@
+import GRDB
+import JobProtocol
+
+// How effects become rows.
+extension JobQueue {
+    static func write(_ effect: Effect, at now: Timestamp, to db: Database) throws {
+        switch effect {
+        case .insertJob(let job): try insert(job, db)
+        case .changeJob(let before, let after): try change(before, after, db)
+        case .insertShard(let shard, let samples): try insert(shard, samples, db)
+        case .changeShard(let before, let after): try change(before, after, db)
+        case .cancelOpenShards(let job): try cancelOpenShards(of: job, db)
+        case .insertAttempt(let attempt): try insert(attempt, db)
+        case .changeAttempt(let before, let after): try change(before, after, db)
+        case .insertWorker(let worker): try insert(worker, db)
+        case .changeWorker(let before, let after): try change(before, after, db)
+        case .recordProblems(let job, let shard, let problems):
+            for problem in problems {
+                try execute(
+                    "INSERT INTO problem (job, shard, name, reason) VALUES (?, ?, ?, ?)",
+                    [job.rawValue, shard?.rawValue, problem.name, problem.reason],
+                    db
+                )
+            }
+        case .recordEvent(let job, let ordinal, let worker, let kind, let detail):
+            try execute(
+                """
+                INSERT INTO event (job, at_ms, ordinal, worker, kind, detail)
+                VALUES (?, ?, ?, ?, ?, ?)
+                """,
+                [
+                    job.rawValue, now.milliseconds, ordinal, worker?.rawValue, kind.rawValue,
+                    detail,
+                ],
+                db
+            )
+        case .prolongEveryLease(let deadline):
+            try execute(
+                "UPDATE shard SET deadline_ms = ? WHERE state = 'leased'",
+                [deadline.milliseconds],
+                db
+            )
+        case .seeEveryWorker(let now):
+            try execute(
+                "UPDATE worker SET seen_ms = ? WHERE state NOT IN ('gone', 'incompatible')",
+                [now.milliseconds],
+                db
+            )
+        case .raiseIncarnation:
+            try execute("UPDATE meta SET value = value + 1 WHERE key = 'incarnation'", [], db)
+        }
+    }
+
+    private static func execute(
+        _ sql: String,
+        _ arguments: StatementArguments,
+        _ db: Database
+    ) throws {
+        try db.cachedStatement(sql: sql).execute(arguments: arguments)
+    }
+
+    /// Executes a guarded update, which must find its one row.
+    private static func executeGuarded(
+        _ sql: String,
+        _ arguments: StatementArguments,
+        _ db: Database
+    ) throws {
+        try execute(sql, arguments, db)
+        guard db.changesCount == 1 else {
+            throw RowError(description: "a guarded update changed \(db.changesCount) rows: \(sql)")
+        }
+    }
+
+    private static func insert(_ job: JobRecord, _ db: Database) throws {
+        try execute(
+            """
+            INSERT INTO job (id, source, destination, model_id, shard_bytes, idempotency_key,
+                created_ms, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+            """,
+            [
+                job.id.rawValue, job.source, job.destination, job.modelID, job.shardBytes,
+                job.idempotencyKey, job.createdAt.milliseconds, job.state.rawValue,
+            ],
+            db
+        )
+    }
+
+    private static func change(_ before: JobRecord, _ after: JobRecord, _ db: Database) throws {
+        try executeGuarded(
+            """
+            UPDATE job SET state = ?, is_scan_finished = ?, problems = ?, failure = ?,
+                dataset_digest = ?, started_ms = ?, finished_ms = ?
+            WHERE id = ? AND state = ?
+            """,
+            [
+                after.state.rawValue, after.isScanFinished, after.problems, after.failure,
+                after.datasetDigest, after.startedAt?.milliseconds,
+                after.finishedAt?.milliseconds, before.id.rawValue, before.state.rawValue,
+            ],
+            db
+        )
+    }
+
+    private static func insert(
+        _ shard: ShardRecord,
+        _ samples: [ShardSample],
+        _ db: Database
+    ) throws {
+        try execute(
+            """
+            INSERT INTO shard (id, job, ordinal, samples, source_bytes, state, fence, failures,
+                crashes, done_samples, done_bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+            """,
+            [
+                shard.id.rawValue, shard.job.rawValue, shard.ordinal, shard.samples,
+                shard.sourceBytes, shard.state.rawValue, shard.fence.packed, shard.failures,
+                shard.crashes, shard.doneSamples, shard.doneBytes,
+            ],
+            db
+        )
+        try execute(
+            "INSERT INTO plan (shard, samples) VALUES (?, ?)",
+            [shard.id.rawValue, json(samples)],
+            db
+        )
+        try add(shard.tally, to: shard.job, "shard", shard.state.rawValue, db)
+    }
+
+    private static func change(
+        _ before: ShardRecord,
+        _ after: ShardRecord,
+        _ db: Database
+    ) throws {
+        try executeGuarded(
+            """
+            UPDATE shard SET state = ?, fence = ?, worker = ?, deadline_ms = ?,
+                not_before_ms = ?, failures = ?, crashes = ?, done_samples = ?, done_bytes = ?,
+                sha256 = ?, output_bytes = ?, totals = ?
+            WHERE id = ? AND fence = ? AND state = ?
+            """,
+            [
+                after.state.rawValue, after.fence.packed, after.worker?.rawValue,
+                after.deadline?.milliseconds, after.notBefore?.milliseconds, after.failures,
+                after.crashes, after.doneSamples, after.doneBytes, after.output?.sha256,
+                after.output?.bytes, after.output.map { json($0.totals) },
+                before.id.rawValue, before.fence.packed, before.state.rawValue,
+            ],
+            db
+        )
+        guard after.state != before.state else { return }
+        try subtract(before.tally, from: before.job, "shard", before.state.rawValue, db)
+        try add(after.tally, to: after.job, "shard", after.state.rawValue, db)
+    }
+
+    private static func cancelOpenShards(of job: JobID, _ db: Database) throws {
+        let tallies = try tallies(of: job, in: db)
+        for open in [ShardState.pending, .retryWait] {
+            guard let tally = tallies[open], tally.shards > 0 else { continue }
+            try execute(
+                """
+                UPDATE shard SET state = 'cancelled', not_before_ms = NULL
+                WHERE job = ? AND state = ?
+                """,
+                [job.rawValue, open.rawValue],
+                db
+            )
+            guard db.changesCount == tally.shards else {
+                throw RowError(description: "job \(job) has miscounted its open shards")
+            }
+            try subtract(tally, from: job, "shard", open.rawValue, db)
+            try add(tally, to: job, "shard", ShardState.cancelled.rawValue, db)
+        }
+    }
+
+    private static func insert(_ attempt: AttemptRecord, _ db: Database) throws {
+        try execute(
+            """
+            INSERT INTO attempt (shard, fence, job, worker, issued_ms, state)
+            VALUES (?, ?, ?, ?, ?, ?)
+            """,
+            [
+                attempt.lease.shard.rawValue, attempt.lease.fence.packed, attempt.job.rawValue,
+                attempt.worker.rawValue, attempt.issuedAt.milliseconds, attempt.state.rawValue,
+            ],
+            db
+        )
+        try add(.one, to: attempt.job, "attempt", attempt.state.rawValue, db)
+    }
+
+    private static func change(
+        _ before: AttemptRecord,
+        _ after: AttemptRecord,
+        _ db: Database
+    ) throws {
+        try executeGuarded(
+            """
+            UPDATE attempt SET state = ?, failure_class = ?, message = ?, sha256 = ?, seconds = ?,
+                ended_ms = ?
+            WHERE shard = ? AND fence = ? AND state = ?
+            """,
+            [
+                after.state.rawValue, after.failureClass?.rawValue, after.message, after.sha256,
+                after.seconds, after.endedAt?.milliseconds, before.lease.shard.rawValue,
+                before.lease.fence.packed, before.state.rawValue,
+            ],
+            db
+        )
+        try subtract(.one, from: before.job, "attempt", before.state.rawValue, db)
+        try add(.one, to: after.job, "attempt", after.state.rawValue, db)
+    }
+
+    private static func insert(_ worker: WorkerRecord, _ db: Database) throws {
+        let registration = worker.registration
+        try execute(
+            """
+            INSERT INTO worker (id, protocol_version, version, host, device, instruction_set,
+                slots, state, seen_ms, source_bytes_per_second, completed, failed)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+            """,
+            [
+                worker.id.rawValue, registration.protocolVersion, registration.version,
+                registration.host, registration.device, registration.instructionSet,
+                registration.slots, worker.state.rawValue, worker.seenAt.milliseconds,
+                worker.sourceBytesPerSecond, worker.completed, worker.failed,
+            ],
+            db
+        )
+    }
+
+    private static func change(
+        _ before: WorkerRecord,
+        _ after: WorkerRecord,
+        _ db: Database
+    ) throws {
+        let registration = after.registration
+        try executeGuarded(
+            """
+            UPDATE worker SET protocol_version = ?, version = ?, host = ?, device = ?,
+                instruction_set = ?, slots = ?, state = ?, seen_ms = ?,
+                source_bytes_per_second = ?, completed = ?, failed = ?
+            WHERE id = ? AND state = ?
+            """,
+            [
+                registration.protocolVersion, registration.version, registration.host,
+                registration.device, registration.instructionSet, registration.slots,
+                after.state.rawValue, after.seenAt.milliseconds, after.sourceBytesPerSecond,
+                after.completed, after.failed, before.id.rawValue, before.state.rawValue,
+            ],
+            db
+        )
+    }
+}
+
+// MARK: - Counters
+
+extension Tally {
+    /// One attempt.
+    fileprivate static let one = Tally(shards: 1, samples: 0, sourceBytes: 0, outputBytes: 0)
+}
+
+extension JobQueue {
+    private static func add(
+        _ tally: Tally,
+        to job: JobID,
+        _ subject: String,
+        _ state: String,
+        _ db: Database
+    ) throws {
+        try execute(
+            """
+            INSERT INTO counter (job, subject, state, n, samples, source_bytes, output_bytes)
+            VALUES (?, ?, ?, ?, ?, ?, ?)
+            ON CONFLICT (job, subject, state) DO UPDATE SET n = n + excluded.n,
+                samples = samples + excluded.samples,
+                source_bytes = source_bytes + excluded.source_bytes,
+                output_bytes = output_bytes + excluded.output_bytes
+            """,
+            [
+                job.rawValue, subject, state, tally.shards, tally.samples, tally.sourceBytes,
+                tally.outputBytes,
+            ],
+            db
+        )
+    }
+
+    private static func subtract(
+        _ tally: Tally,
+        from job: JobID,
+        _ subject: String,
+        _ state: String,
+        _ db: Database
+    ) throws {
+        try executeGuarded(
+            """
+            UPDATE counter SET n = n - ?, samples = samples - ?, source_bytes = source_bytes - ?,
+                output_bytes = output_bytes - ?
+            WHERE job = ? AND subject = ? AND state = ?
+            """,
+            [
+                tally.shards, tally.samples, tally.sourceBytes, tally.outputBytes, job.rawValue,
+                subject, state,
+            ],
+            db
+        )
+    }
+}

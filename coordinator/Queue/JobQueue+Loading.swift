@@ -1,0 +1,234 @@
+import GRDB
+import JobProtocol
+
+// What each command has to know.
+extension JobQueue {
+    /// Leases, retries and workers that one `reap` looks at; the next one takes the rest.
+    static let reapLimit = 1024
+
+    static func load(
+        for command: Command,
+        now: Timestamp,
+        from db: Database
+    ) throws -> QueueState {
+        let incarnation = try UInt32.fetchOne(
+            db,
+            sql: "SELECT value FROM meta WHERE key = 'incarnation'"
+        )
+        guard let incarnation else { throw RowError(description: "meta has no incarnation") }
+        var loader = Loader(db: db, state: QueueState(incarnation: incarnation))
+        try loader.load(for: command, now: now)
+        return loader.state
+    }
+}
+
+private struct Loader {
+    let db: Database
+    var state: QueueState
+
+    mutating func load(for command: Command, now: Timestamp) throws {
+        switch command {
+        case .start(workersSurvived: true):
+            break
+        case .start(workersSurvived: false), .restored:
+            try loadQueue(where: "state = 'leased'", order: "id", limit: -1)
+        case .submit(let request, _):
+            state.nextJob = JobID(rawValue: try next("job"))
+            try loadJobs(
+                "idempotency_key = ?",
+                [request.idempotencyKey]
+            )
+            try loadJobs("destination = ? AND \(Self.isUnfinished)", [request.destination])
+        case .appendShard(let job, _, _):
+            state.nextShard = ShardID(rawValue: try next("shard"))
+            try load(job)
+        case .finishScan(let job, _), .seal(let job, _), .abandon(let job, _), .pause(let job),
+            .resume(let job), .cancel(let job):
+            try load(job)
+        case .register(let registration):
+            try load(registration.worker)
+        case .pauseWorker(let worker), .resumeWorker(let worker), .drainWorker(let worker):
+            try load(worker)
+        case .lease(let worker, let shards):
+            try load(worker)
+            try loadPending(limit: shards)
+        case .heartbeat(let heartbeat):
+            try load(heartbeat.worker)
+            for progress in heartbeat.leases {
+                try load(progress.lease.shard)
+            }
+        case .complete(let completion, _):
+            try load(completion.lease)
+        case .fail(let report):
+            try load(report.lease)
+        case .release(let request):
+            try load(request.lease)
+        case .reap:
+            try loadQueue(
+                where: "state = 'leased' AND deadline_ms <= \(now.milliseconds)",
+                order: "deadline_ms",
+                limit: JobQueue.reapLimit
+            )
+            try loadQueue(
+                where: "state = 'retry_wait' AND not_before_ms <= \(now.milliseconds)",
+                order: "not_before_ms",
+                limit: JobQueue.reapLimit
+            )
+            try loadSilentWorkers(now: now)
+        }
+    }
+
+    /// The condition under which the index `job_destination` is used.
+    private static let isUnfinished =
+        "state NOT IN ('completed', 'completed_with_fallbacks', 'cancelled', 'failed')"
+
+    /// Returns the number that the next row of a table with AUTOINCREMENT takes.
+    private func next(_ table: String) throws -> Int64 {
+        let last = try Int64.fetchOne(
+            db.cachedStatement(sql: "SELECT seq FROM sqlite_sequence WHERE name = ?"),
+            arguments: [table]
+        )
+        return (last ?? 0) + 1
+    }
+
+    private mutating func loadJobs(_ condition: String, _ arguments: StatementArguments) throws {
+        let rows = try Row.fetchCursor(
+            db.cachedStatement(sql: "SELECT * FROM job WHERE \(condition)"),
+            arguments: arguments
+        )
+        while let row = try rows.next() {
+            let job = try JobRecord(row)
+            state.jobs[job.id] = job
+        }
+    }
+
+    private mutating func load(_ job: JobID) throws {
+        guard state.jobs[job] == nil else { return }
+        try loadJobs("id = ?", [job.rawValue])
+        state.tallies[job] = try JobQueue.tallies(of: job, in: db)
+    }
+
+    private mutating func load(_ worker: WorkerID) throws {
+        guard state.workers[worker] == nil else { return }
+        let row = try Row.fetchOne(
+            db.cachedStatement(sql: "SELECT * FROM worker WHERE id = ?"),
+            arguments: [worker.rawValue]
+        )
+        state.workers[worker] = try row.map(WorkerRecord.init)
+    }
+
+    /// Loads a shard with its job.
+    private mutating func load(_ shard: ShardID) throws {
+        let row = try Row.fetchOne(
+            db.cachedStatement(sql: "SELECT * FROM shard WHERE id = ?"),
+            arguments: [shard.rawValue]
+        )
+        guard let row else { return }
+        let record = try ShardRecord(row)
+        state.shards[shard] = record
+        try load(record.job)
+    }
+
+    /// Loads an attempt with its shard, its job, its worker, and the worker of the last attempt.
+    private mutating func load(_ lease: LeaseID) throws {
+        try load(lease.shard)
+        try loadAttempt(lease)
+        if let shard = state.shards[lease.shard] {
+            try loadAttempt(shard.lease)
+            if let worker = shard.worker {
+                try load(worker)
+            }
+        }
+        if let worker = state.attempts[lease]?.worker {
+            try load(worker)
+        }
+    }
+
+    private mutating func loadAttempt(_ lease: LeaseID) throws {
+        let row = try Row.fetchOne(
+            db.cachedStatement(sql: "SELECT * FROM attempt WHERE shard = ? AND fence = ?"),
+            arguments: [lease.shard.rawValue, lease.fence.packed]
+        )
+        state.attempts[lease] = try row.map(AttemptRecord.init)
+    }
+
+    /// Loads the next shards to lease: oldest job first, in the order of the dataset.
+    private mutating func loadPending(limit: Int) throws {
+        let jobs = try Int64.fetchAll(
+            db.cachedStatement(
+                sql: "SELECT id FROM job WHERE \(Self.isUnfinished) ORDER BY id"
+            )
+        )
+        for id in jobs.map(JobID.init(rawValue:)) {
+            guard state.queue.count < limit else { return }
+            try load(id)
+            guard state.jobs[id]?.state.isLeasable == true else { continue }
+            let rows = try Row.fetchAll(
+                db.cachedStatement(
+                    sql: """
+                        SELECT * FROM shard INDEXED BY shard_pending
+                        WHERE job = ? AND state = 'pending' ORDER BY ordinal LIMIT ?
+                        """
+                ),
+                arguments: [id.rawValue, limit - state.queue.count]
+            )
+            for row in rows {
+                let shard = try ShardRecord(row)
+                state.shards[shard.id] = shard
+                state.queue.append(shard.id)
+            }
+        }
+    }
+
+    /// Loads shards that a command takes in turn, with everything that their change touches.
+    private mutating func loadQueue(
+        where condition: String,
+        order: String,
+        limit: Int
+    ) throws {
+        let ids = try Int64.fetchAll(
+            db,
+            sql: "SELECT id FROM shard WHERE \(condition) ORDER BY \(order) LIMIT \(limit)"
+        )
+        for id in ids.map(ShardID.init(rawValue:)) {
+            try load(id)
+            if let shard = state.shards[id] {
+                try load(shard.lease)
+            }
+            state.queue.append(id)
+        }
+    }
+
+    private mutating func loadSilentWorkers(now: Timestamp) throws {
+        let since = now.advanced(bySeconds: -Limits.leaseSeconds)
+        let rows = try Row.fetchAll(
+            db,
+            sql: """
+                SELECT * FROM worker WHERE state NOT IN ('gone', 'incompatible')
+                AND seen_ms <= \(since.milliseconds) LIMIT \(JobQueue.reapLimit)
+                """
+        )
+        for row in rows {
+            let worker = try WorkerRecord(row)
+            state.workers[worker.id] = worker
+            state.silentWorkers.append(worker.id)
+        }
+    }
+}
+
+extension JobQueue {
+    /// Returns a job's shard counters; states that never occurred are absent.
+    static func tallies(of job: JobID, in db: Database) throws -> [ShardState: Tally] {
+        var tallies: [ShardState: Tally] = [:]
+        let rows = try Row.fetchCursor(
+            db.cachedStatement(
+                sql: "SELECT * FROM counter WHERE job = ? AND subject = 'shard'"
+            ),
+            arguments: [job.rawValue]
+        )
+        while let row = try rows.next() {
+            tallies[try row.state("state")] = Tally(row)
+        }
+        return tallies
+    }
+}

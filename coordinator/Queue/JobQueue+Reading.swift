@@ -1,0 +1,286 @@
+import GRDB
+package import JobProtocol
+
+// What the queue tells about itself.
+extension JobQueue {
+    package func status(of job: JobID, now: Timestamp) async throws(APIError) -> JobStatus {
+        try await read { db in
+            let row = try Row.fetchOne(
+                db,
+                sql: "SELECT * FROM job WHERE id = ?",
+                arguments: [job.rawValue]
+            )
+            guard let row else { throw Problem.noJob(job) }
+            return try Self.status(of: JobRecord(row), now: now, db)
+        }
+    }
+
+    package func statuses(now: Timestamp) async throws(APIError) -> [JobStatus] {
+        try await read { db in
+            try Row.fetchAll(db, sql: "SELECT * FROM job ORDER BY id").map { row in
+                try Self.status(of: JobRecord(row), now: now, db)
+            }
+        }
+    }
+
+    private static func status(
+        of job: JobRecord,
+        now: Timestamp,
+        _ db: Database
+    ) throws -> JobStatus {
+        let tallies = try tallies(of: job.id, in: db)
+        let total = tallies.values.reduce(into: Tally.zero) { $0 += $1 }
+        let committed = tallies[.committed] ?? .zero
+        let inFlight = try inFlight(of: job.id, db)
+        let done = committed.sourceBytes + inFlight.sourceBytes
+        let seconds = job.startedAt.map { (job.finishedAt ?? now).seconds(since: $0) }
+        let rate = seconds.flatMap { $0 > 0 ? Double(done) / $0 : nil }
+        let isPredictable =
+            job.isScanFinished && !job.state.isFinal && job.state != .paused && (rate ?? 0) > 0
+        return JobStatus(
+            job: job.id,
+            state: job.state,
+            source: job.source,
+            destination: job.destination,
+            modelID: job.modelID,
+            failure: job.failure,
+            isScanFinished: job.isScanFinished,
+            total: total,
+            committed: committed,
+            inFlight: inFlight,
+            shards: tallies.filter { $1.shards > 0 }
+                .reduce(into: [:]) { $0[$1.key.rawValue] = $1.value.shards },
+            failedAttempts: try failedAttempts(of: job.id, db),
+            problems: job.problems,
+            createdMilliseconds: job.createdAt.milliseconds,
+            startedMilliseconds: job.startedAt?.milliseconds,
+            finishedMilliseconds: job.finishedAt?.milliseconds,
+            sourceBytesPerSecond: rate,
+            remainingSeconds: rate.flatMap { rate in
+                isPredictable ? Double(total.sourceBytes - done) / rate : nil
+            },
+            datasetDigest: job.datasetDigest
+        )
+    }
+
+    private static func inFlight(of job: JobID, _ db: Database) throws -> Tally {
+        let row = try Row.fetchOne(
+            db.cachedStatement(
+                sql: """
+                    SELECT count(*) AS n, total(done_samples) AS samples,
+                        total(done_bytes) AS source_bytes, 0 AS output_bytes
+                    FROM shard INDEXED BY shard_held WHERE job = ? AND state = 'leased'
+                    """
+            ),
+            arguments: [job.rawValue]
+        )
+        return row.map(Tally.init) ?? .zero
+    }
+
+    /// Returns the number of attempts that failed or ran out; fenced ones did so before.
+    private static func failedAttempts(of job: JobID, _ db: Database) throws -> Int {
+        try Int.fetchOne(
+            db.cachedStatement(
+                sql: """
+                    SELECT sum(n) FROM counter WHERE job = ? AND subject = 'attempt'
+                        AND state IN ('failed', 'expired', 'fenced')
+                    """
+            ),
+            arguments: [job.rawValue]
+        ) ?? 0
+    }
+
+    package func events(
+        of job: JobID,
+        after: Int64
+    ) async throws(APIError) -> [JobEvent] {
+        try await read { db in
+            guard
+                try Bool.fetchOne(
+                    db,
+                    sql: "SELECT 1 FROM job WHERE id = ?",
+                    arguments: [job.rawValue]
+                ) != nil
+            else { throw Problem.noJob(job) }
+            let rows = try Row.fetchAll(
+                db,
+                sql: "SELECT * FROM event WHERE job = ? AND id > ? ORDER BY id LIMIT ?",
+                arguments: [job.rawValue, after, Limits.eventsPerReply]
+            )
+            return try rows.map { row in
+                JobEvent(
+                    id: row["id"],
+                    milliseconds: row["at_ms"],
+                    job: job,
+                    ordinal: row["ordinal"],
+                    worker: row.workerIfAny("worker"),
+                    kind: try row.state("kind"),
+                    detail: row["detail"]
+                )
+            }
+        }
+    }
+
+    package func workers(now: Timestamp) async throws(APIError) -> [WorkerStatus] {
+        try await read { db in
+            let held = try Row.fetchAll(
+                db,
+                sql:
+                    "SELECT worker, count(*) AS n FROM shard WHERE state = 'leased' GROUP BY worker"
+            ).reduce(into: [String: Int]()) { $0[$1["worker"]] = $1["n"] }
+            return try Row.fetchAll(db, sql: "SELECT * FROM worker ORDER BY number").map { row in
+                let worker = try WorkerRecord(row)
+                return WorkerStatus(
+                    worker: worker.id,
+                    state: worker.state,
+                    version: worker.registration.version,
+                    host: worker.registration.host,
+                    device: worker.registration.device,
+                    instructionSet: worker.registration.instructionSet,
+                    slots: worker.registration.slots,
+                    leases: held[worker.id.rawValue] ?? 0,
+                    completed: worker.completed,
+                    failed: worker.failed,
+                    sourceBytesPerSecond: worker.sourceBytesPerSecond,
+                    silentSeconds: max(0, now.seconds(since: worker.seenAt))
+                )
+            }
+        }
+    }
+
+    /// Returns what a worker has to know about leases that it was just given.
+    func describe(_ leases: [LeaseID]) async throws(APIError) -> [Lease] {
+        guard !leases.isEmpty else { return [] }
+        return try await read { db in
+            try leases.map { lease in
+                let row = try Row.fetchOne(
+                    db.cachedStatement(
+                        sql: """
+                            SELECT job, ordinal, source, destination, model_id,
+                                plan.samples AS plan
+                            FROM shard JOIN job ON job.id = shard.job
+                                JOIN plan ON plan.shard = shard.id
+                            WHERE shard.id = ?
+                            """
+                    ),
+                    arguments: [lease.shard.rawValue]
+                )
+                guard let row else {
+                    throw RowError(description: "shard \(lease.shard) has no plan")
+                }
+                return Lease(
+                    lease: lease,
+                    job: JobID(rawValue: row["job"]),
+                    ordinal: row["ordinal"],
+                    source: row["source"],
+                    destination: row["destination"],
+                    modelID: row["model_id"],
+                    samples: try row.json([ShardSample].self, "plan"),
+                    leaseSeconds: Limits.leaseSeconds
+                )
+            }
+        }
+    }
+
+    /// Whether every job has ended.
+    func isDrained() async throws(APIError) -> Bool {
+        try await jobs(where: JobState.allCases.filter { !$0.isFinal }).isEmpty
+    }
+
+    /// Returns the jobs that are in one of these states, oldest first.
+    func jobs(where states: [JobState]) async throws(APIError) -> [JobRecord] {
+        let list = states.map { "'\($0.rawValue)'" }.joined(separator: ", ")
+        return try await read { db in
+            try Row.fetchAll(db, sql: "SELECT * FROM job WHERE state IN (\(list)) ORDER BY id")
+                .map(JobRecord.init)
+        }
+    }
+
+    /// Where a shard's output belongs; nil when there is no such shard.
+    func place(of shard: ShardID) async throws(APIError) -> (destination: String, ordinal: Int)? {
+        try await read { db in
+            try Row.fetchOne(
+                db,
+                sql: """
+                    SELECT destination, ordinal FROM shard JOIN job ON job.id = shard.job
+                    WHERE shard.id = ?
+                    """,
+                arguments: [shard.rawValue]
+            ).map { ($0["destination"], $0["ordinal"]) }
+        }
+    }
+
+    /// The last sample that the scan of a job has put into a shard; nil before the first.
+    func lastSample(of job: JobID) async throws(APIError) -> ShardSample? {
+        try await read { db in
+            try Row.fetchOne(
+                db,
+                sql: """
+                    SELECT plan.samples AS plan FROM shard JOIN plan ON plan.shard = shard.id
+                    WHERE job = ? ORDER BY ordinal DESC LIMIT 1
+                    """,
+                arguments: [job.rawValue]
+            ).flatMap { try $0.json([ShardSample].self, "plan").last }
+        }
+    }
+
+    /// Returns a job's committed shards in order, and its problems by name.
+    func content(
+        of job: JobID
+    ) async throws(APIError) -> (shards: [ShardRecord], problems: [SampleProblem]) {
+        try await read { db in
+            let shards = try Row.fetchAll(
+                db,
+                sql: "SELECT * FROM shard WHERE job = ? AND state = 'committed' ORDER BY ordinal",
+                arguments: [job.rawValue]
+            ).map(ShardRecord.init)
+            let problems = try Row.fetchAll(
+                db,
+                sql: "SELECT name, reason FROM problem WHERE job = ? ORDER BY name, reason",
+                arguments: [job.rawValue]
+            ).map { SampleProblem(name: $0["name"], reason: $0["reason"]) }
+            return (shards, problems)
+        }
+    }
+
+    /// What `/metrics` shows: sums over the counters of all jobs, and numbers of jobs and workers.
+    package struct Census: Sendable {
+        package var jobs: [JobState: Int] = [:]
+        package var shards: [ShardState: Tally] = [:]
+        package var attempts: [AttemptState: Int] = [:]
+        package var workers: [WorkerState: Int] = [:]
+        package var problems = 0
+        package var sourceBytesPerSecond = 0.0
+    }
+
+    package func census() async throws(APIError) -> Census {
+        try await read { db in
+            var census = Census()
+            for row in try Row.fetchAll(
+                db,
+                sql: "SELECT state, count(*) AS n, sum(problems) AS p FROM job GROUP BY state"
+            ) {
+                census.jobs[try row.state("state")] = row["n"]
+                census.problems += row["p"] as Int
+            }
+            for row in try Row.fetchAll(db, sql: "SELECT * FROM counter") {
+                switch row["subject"] as String {
+                case "shard": census.shards[try row.state("state"), default: .zero] += Tally(row)
+                default: census.attempts[try row.state("state"), default: 0] += row["n"]
+                }
+            }
+            for row in try Row.fetchAll(
+                db,
+                sql: """
+                    SELECT state, count(*) AS n, sum(source_bytes_per_second) AS rate
+                    FROM worker GROUP BY state
+                    """
+            ) {
+                let state: WorkerState = try row.state("state")
+                census.workers[state] = row["n"]
+                census.sourceBytesPerSecond += state == .gone ? 0 : row["rate"]
+            }
+            return census
+        }
+    }
+}

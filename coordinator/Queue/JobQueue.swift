@@ -1,0 +1,214 @@
+import Dispatch
+import Foundation
+package import GRDB
+package import JobProtocol
+
+/// The queue of all jobs, in one SQLite file.
+///
+/// One connection does all reads, writes and checkpoints (SQLite 3.7 to 3.51.2 can damage a WAL
+/// that several connections write). Each command is one transaction with synchronous = FULL: it
+/// loads the state that the command concerns, lets the pure `apply` decide, writes the effects
+/// guarded by state and fence, and answers after the commit.
+package final class JobQueue: Sendable {
+    package let database: DatabaseQueue
+    private let lock: FileLock
+    /// Rung after each commit that made work for workers or for the coordinator itself.
+    package let bell = Bell()
+
+    /// Opens the queue in a folder, making or migrating the database.
+    ///
+    /// - Parameter folder: Where `state.db` and its lock lie, on a local disk.
+    /// - Throws: `StartError`, when another coordinator has it, or the file cannot be used.
+    package init(folder: String) throws(StartError) {
+        let path = folder + "/state.db"
+        lock = try FileLock(path: path + ".lock")
+        var configuration = Configuration()
+        configuration.label = "state.db"
+        configuration.journalMode = .wal
+        configuration.prepareDatabase { db in
+            try db.execute(
+                sql: """
+                    PRAGMA trusted_schema = OFF;
+                    PRAGMA cell_size_check = ON;
+                    PRAGMA temp_store = MEMORY;
+                    PRAGMA cache_size = -65536;
+                    PRAGMA journal_size_limit = 67108864;
+                    """
+            )
+        }
+        do {
+            database = try DatabaseQueue(path: path, configuration: configuration)
+            let migrator = Schema.migrator()
+            guard try !database.read(migrator.hasBeenSuperseded) else {
+                throw StartError.newer(path: path)
+            }
+            try migrator.migrate(database)
+            // After the migrations: opening in WAL mode sets NORMAL.
+            try database.inDatabase { try $0.execute(sql: "PRAGMA synchronous = FULL") }
+        } catch let error as StartError {
+            throw error
+        } catch {
+            throw .unusable(path: path, reason: "\(error)")
+        }
+    }
+
+    /// Performs a command in one transaction and returns its answer after the commit.
+    ///
+    /// - Throws: The refusal; or `unavailable` when the disk is full, `internalError` when the
+    ///   database failed, in which case nothing was changed.
+    @discardableResult
+    package func perform(
+        _ command: Command,
+        now: Timestamp,
+        random: UInt64 = .random(in: .min ... .max)
+    ) async throws(APIError) -> Reply {
+        let decision: Decision
+        do {
+            decision = try await database.write { db in
+                try Self.perform(command, now: now, random: random, in: db)
+            }
+        } catch {
+            throw .refused(.failed(error))
+        }
+        return try conclude(decision)
+    }
+
+    /// As the other `perform`, but blocks the calling thread.
+    @discardableResult
+    package func performBlocking(
+        _ command: Command,
+        now: Timestamp,
+        random: UInt64 = .random(in: .min ... .max)
+    ) throws(APIError) -> Reply {
+        let decision: Decision
+        do {
+            decision = try database.write { db in
+                try Self.perform(command, now: now, random: random, in: db)
+            }
+        } catch {
+            throw .refused(.failed(error))
+        }
+        return try conclude(decision)
+    }
+
+    private static func perform(
+        _ command: Command,
+        now: Timestamp,
+        random: UInt64,
+        in db: Database
+    ) throws -> Decision {
+        let state = try load(for: command, now: now, from: db)
+        let decision = apply(command, now: now, random: random, to: state)
+        for effect in decision.effects {
+            try write(effect, at: now, to: db)
+        }
+        return decision
+    }
+
+    private func conclude(_ decision: Decision) throws(APIError) -> Reply {
+        if decision.effects.contains(where: \.makesWork) {
+            bell.ring()
+        }
+        switch decision.reply {
+        case .success(let reply): return reply
+        case .failure(let problem): throw .refused(problem)
+        }
+    }
+
+    /// Reads without changing anything.
+    func read<Value: Sendable>(
+        _ body: @escaping @Sendable (Database) throws -> Value
+    ) async throws(APIError) -> Value {
+        do {
+            return try await database.read(body)
+        } catch let problem as Problem {
+            throw .refused(problem)
+        } catch {
+            throw .refused(.failed(error))
+        }
+    }
+}
+
+extension Effect {
+    /// Whether somebody who waits may have something to do now.
+    fileprivate var makesWork: Bool {
+        switch self {
+        case .insertJob, .changeJob, .insertShard: true
+        case .changeShard(_, let after): after.state == .pending
+        default: false
+        }
+    }
+}
+
+extension Problem {
+    /// The refusal for an error of the database.
+    static func failed(_ error: any Error) -> Problem {
+        if error is CancellationError {
+            return Problem(
+                .unavailable,
+                "The coordinator is shutting down.",
+                next: "Try again; nothing was changed.",
+                retryAfterSeconds: 1
+            )
+        }
+        guard let error = error as? DatabaseError, error.resultCode == .SQLITE_FULL else {
+            return Problem(
+                .internalError,
+                "The database failed: \(error).",
+                next: "Look into the coordinator's log; nothing was changed."
+            )
+        }
+        return Problem(
+            .unavailable,
+            "The coordinator's disk is full.",
+            next: "Free space on it; nothing was changed.",
+            retryAfterSeconds: 30
+        )
+    }
+}
+
+/// Why a coordinator cannot start.
+package enum StartError: Error, Equatable {
+    /// Another coordinator runs on the same folder.
+    case locked(path: String)
+    /// A newer release made the database.
+    case newer(path: String)
+    case unusable(path: String, reason: String)
+    /// The configuration forbids it.
+    case refused(reason: String)
+
+    /// What is wrong and what to do, for people.
+    package var message: String {
+        switch self {
+        case .locked(let path):
+            "Another process holds \(path). Wait for it or end it, then start again."
+        case .newer(let path):
+            "\(path) was made by a newer release. Install that release."
+        case .unusable(let path, let reason): "\(path) cannot be used: \(reason)."
+        case .refused(let reason): reason
+        }
+    }
+}
+
+/// An exclusive lock on a file, held until the object is gone or the process ends.
+final class FileLock: Sendable {
+    private let descriptor: Int32
+
+    /// - Throws: `StartError.locked` when another process, or another object here, holds it.
+    init(path: String) throws(StartError) {
+        descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o644)
+        guard descriptor >= 0 else {
+            throw .unusable(path: path, reason: SystemError.current.description)
+        }
+        guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
+            let error = SystemError.current
+            close(descriptor)
+            throw error.code == EWOULDBLOCK
+                ? .locked(path: path) : .unusable(path: path, reason: error.description)
+        }
+    }
+
+    deinit {
+        close(descriptor)
+    }
+}

@@ -1,0 +1,151 @@
+package import JobProtocol
+
+/// A row of the table `job`.
+package struct JobRecord: Equatable, Sendable {
+    package let id: JobID
+    package let source: String
+    package let destination: String
+    package let modelID: String
+    package let shardBytes: Int64
+    package let idempotencyKey: String?
+    package let createdAt: Timestamp
+    package var state: JobState
+    package var isScanFinished = false
+    /// Samples with a problem, those included that are not in any shard.
+    package var problems = 0
+    package var failure: String?
+    package var datasetDigest: String?
+    /// When its first shard was leased.
+    package var startedAt: Timestamp?
+    package var finishedAt: Timestamp?
+
+    package init(
+        id: JobID,
+        source: String,
+        destination: String,
+        modelID: String,
+        shardBytes: Int64,
+        idempotencyKey: String?,
+        createdAt: Timestamp,
+        state: JobState
+    ) {
+        self.id = id
+        self.source = source
+        self.destination = destination
+        self.modelID = modelID
+        self.shardBytes = shardBytes
+        self.idempotencyKey = idempotencyKey
+        self.createdAt = createdAt
+        self.state = state
+    }
+
+    /// Whether nothing may be committed to the job any more, complete jobs aside.
+    package var isOver: Bool {
+        switch state {
+        case .cancelling, .cancelled, .failed: true
+        case .planning, .queued, .paused, .running, .sealing, .completed,
+            .completedWithFallbacks:
+            false
+        }
+    }
+}
+
+/// A row of the table `shard`.
+package struct ShardRecord: Equatable, Sendable {
+    package let id: ShardID
+    package let job: JobID
+    package let ordinal: Int
+    package let samples: Int
+    package let sourceBytes: Int64
+    package var state: ShardState = .pending
+    /// The fence of the last lease.
+    package var fence = Fence(incarnation: 0, counter: 0)
+    /// The worker of the last lease.
+    package var worker: WorkerID?
+    /// When the lease runs out; set exactly while the shard is leased.
+    package var deadline: Timestamp?
+    /// When the shard is pending again; set exactly while it waits for a retry.
+    package var notBefore: Timestamp?
+    /// Attempts whose worker reported a failure.
+    package var failures = 0
+    /// Attempts whose worker was lost.
+    package var crashes = 0
+    /// Samples that the holder of the lease has finished, as it last told.
+    package var doneSamples = 0
+    /// Source bytes of these samples.
+    package var doneBytes: Int64 = 0
+    /// Set exactly when the shard is committed.
+    package var output: Output?
+
+    package struct Output: Equatable, Sendable {
+        package let sha256: String
+        package let bytes: Int64
+        package let totals: ShardTotals
+
+        package init(sha256: String, bytes: Int64, totals: ShardTotals) {
+            self.sha256 = sha256
+            self.bytes = bytes
+            self.totals = totals
+        }
+    }
+
+    package init(id: ShardID, job: JobID, ordinal: Int, samples: Int, sourceBytes: Int64) {
+        self.id = id
+        self.job = job
+        self.ordinal = ordinal
+        self.samples = samples
+        self.sourceBytes = sourceBytes
+    }
+
+    package var lease: LeaseID { LeaseID(shard: id, fence: fence) }
+
+    /// What the shard adds to its job's counters.
+    package var tally: Tally {
+        Tally(
+            shards: 1,
+            samples: samples,
+            sourceBytes: sourceBytes,
+            outputBytes: output?.bytes ?? 0
+        )
+    }
+}
+
+/// A row of the table `attempt`.
+package struct AttemptRecord: Equatable, Sendable {
+    package let lease: LeaseID
+    package let job: JobID
+    package let worker: WorkerID
+    package let issuedAt: Timestamp
+    package var state: AttemptState = .issued
+    package var failureClass: FailureClass?
+    package var message: String?
+    package var sha256: String?
+    /// Seconds of work that the worker reports.
+    package var seconds: Double?
+    package var endedAt: Timestamp?
+
+    package init(lease: LeaseID, job: JobID, worker: WorkerID, issuedAt: Timestamp) {
+        self.lease = lease
+        self.job = job
+        self.worker = worker
+        self.issuedAt = issuedAt
+    }
+}
+
+/// A row of the table `worker`.
+package struct WorkerRecord: Equatable, Sendable {
+    package var registration: WorkerRegistration
+    package var state: WorkerState
+    package var seenAt: Timestamp
+    package var sourceBytesPerSecond = 0.0
+    package var completed = 0
+    package var failed = 0
+
+    package init(registration: WorkerRegistration, state: WorkerState, seenAt: Timestamp) {
+        self.registration = registration
+        self.state = state
+        self.seenAt = seenAt
+    }
+
+    package var id: WorkerID { registration.worker }
+}

@@ -1,0 +1,212 @@
+import JobProtocol
+
+// Commands that end an attempt. The answers are the table in HTTPAPI.md.
+extension Transition {
+    mutating func complete(
+        _ completion: Completion,
+        mismatch: String?
+    ) -> Result<Reply, Problem> {
+        let lease = completion.lease
+        guard let shard = state.shards[lease.shard], let job = state.jobs[shard.job],
+            let attempt = state.attempts[lease]
+        else { return .failure(.fenced(lease)) }
+
+        if let output = shard.output {
+            guard output.sha256 == completion.sha256 else {
+                return .failure(reportNondeterminism(shard, attempt, completion.sha256))
+            }
+            if shard.fence == lease.fence {
+                return .success(.completed(.replay))
+            }
+            if fence(attempt, sha256: completion.sha256) {
+                record(.agreed, shard, attempt.worker, completion.sha256)
+            }
+            return .success(.completed(.agreed))
+        }
+        guard shard.state == .leased, shard.fence == lease.fence else {
+            if attempt.state == .cancelled { return .failure(.cancelled(job)) }
+            fence(attempt, sha256: completion.sha256)
+            return .failure(.fenced(lease))
+        }
+        guard !job.isOver else {
+            endLease(of: shard.id, as: .cancelled, countsAsCrash: false)
+            return .failure(.cancelled(job))
+        }
+        if let mismatch {
+            return .failure(.outputMismatch(shard.ordinal, mismatch))
+        }
+        guard completion.totals.samples == shard.samples else {
+            return .failure(
+                .outputMismatch(
+                    shard.ordinal,
+                    "it has \(completion.totals.samples) samples, the plan has \(shard.samples)"
+                )
+            )
+        }
+        commit(shard, completion)
+        return .success(.completed(.committed))
+    }
+
+    private mutating func commit(_ shard: ShardRecord, _ completion: Completion) {
+        change(completion.lease) { attempt in
+            attempt.state = .succeeded
+            attempt.sha256 = completion.sha256
+            attempt.seconds = completion.seconds
+        }
+        change(shard.id) { shard in
+            shard.state = .committed
+            shard.deadline = nil
+            shard.doneSamples = shard.samples
+            shard.doneBytes = shard.sourceBytes
+            shard.output = ShardRecord.Output(
+                sha256: completion.sha256,
+                bytes: completion.bytes,
+                totals: completion.totals
+            )
+        }
+        if let worker = shard.worker {
+            change(worker) { [now] worker in
+                worker.completed += 1
+                worker.seenAt = now
+            }
+        }
+        record(.committed, shard, shard.worker, completion.sha256)
+        if !completion.problems.isEmpty {
+            effects.append(.recordProblems(shard.job, shard.id, completion.problems))
+            change(shard.job) { $0.problems += completion.problems.count }
+        }
+        settle(shard.job)
+    }
+
+    mutating func fail(_ report: FailureReport) -> Result<Reply, Problem> {
+        guard let shard = state.shards[report.lease.shard], let job = state.jobs[shard.job],
+            let attempt = state.attempts[report.lease]
+        else { return .failure(.fenced(report.lease)) }
+        guard attempt.state == .issued else {
+            if attempt.state == .failed || attempt.state == .cancelled {
+                return .success(.done)
+            }
+            fence(attempt)
+            return .failure(.fenced(report.lease))
+        }
+        record(.attemptFailed, shard, attempt.worker, report.message)
+        if report.failureClass == .integrity {
+            suspect(attempt.worker)
+        }
+        change(attempt.worker) { $0.failed += 1 }
+        guard !job.isOver else {
+            endLease(of: shard.id, as: .cancelled, countsAsCrash: false)
+            return .success(.done)
+        }
+        let failures = shard.failures + 1
+        let isConfiguration = report.failureClass == .config
+        let isGivenUp = isConfiguration || failures >= Limits.triesPerShard
+        let wait = backoffMilliseconds(
+            failures: failures,
+            atLeastSeconds: report.retryAfterSeconds ?? 0,
+            shard: shard.id
+        )
+        change(report.lease) { attempt in
+            attempt.state = .failed
+            attempt.failureClass = report.failureClass
+            attempt.message = report.message
+        }
+        change(shard.id) { [now] shard in
+            shard.state = isGivenUp ? .quarantined : .retryWait
+            shard.deadline = nil
+            shard.notBefore =
+                isGivenUp ? nil : Timestamp(milliseconds: now.milliseconds + wait)
+            shard.failures = failures
+        }
+        if isConfiguration {
+            quarantine(shard, report.message)
+        } else if isGivenUp {
+            quarantine(shard, "it failed \(failures) times, the last time: \(report.message)")
+        }
+        return .success(.done)
+    }
+
+    mutating func release(_ request: ReleaseRequest) -> Result<Reply, Problem> {
+        guard let shard = state.shards[request.lease.shard],
+            let attempt = state.attempts[request.lease]
+        else { return .failure(.fenced(request.lease)) }
+        guard attempt.state == .issued else {
+            if attempt.state == .released || attempt.state == .cancelled {
+                return .success(.done)
+            }
+            fence(attempt)
+            return .failure(.fenced(request.lease))
+        }
+        endLease(of: shard.id, as: .released, countsAsCrash: false)
+        return .success(.done)
+    }
+
+    /// Notes that an attempt reported after it had lost its lease, and what it had made.
+    ///
+    /// - Returns: Whether this is news; false when the report was repeated.
+    @discardableResult
+    private mutating func fence(_ attempt: AttemptRecord, sha256: String? = nil) -> Bool {
+        guard attempt.state.successors.contains(.fenced) else { return false }
+        change(attempt.lease) { attempt in
+            attempt.state = .fenced
+            attempt.sha256 = sha256
+        }
+        return true
+    }
+
+    /// Notes that two attempts made different bytes: neither worker is trusted any more.
+    private mutating func reportNondeterminism(
+        _ shard: ShardRecord,
+        _ attempt: AttemptRecord,
+        _ sha256: String
+    ) -> Problem {
+        let committed = shard.output?.sha256 ?? ""
+        suspect(attempt.worker)
+        if let worker = shard.worker {
+            suspect(worker)
+        }
+        if fence(attempt, sha256: sha256) || attempt.state == .succeeded {
+            record(.nondeterminism, shard, attempt.worker, "\(sha256) is not \(committed)")
+        }
+        return .nondeterminism(shard.ordinal, committed: committed, reported: sha256)
+    }
+
+    private mutating func suspect(_ worker: WorkerID) {
+        change(worker) { worker in
+            if worker.state.successors.contains(.suspect) {
+                worker.state = .suspect
+            }
+        }
+    }
+
+    /// Returns the wait before the next try: "full jitter", anything from 0 to the bound, which
+    /// doubles with each failure (after Brooker, "Exponential Backoff And Jitter", AWS 2015).
+    private func backoffMilliseconds(
+        failures: Int,
+        atLeastSeconds: Int,
+        shard: ShardID
+    ) -> Int64 {
+        let doublings = min(failures, 20)
+        let bound = min(
+            Limits.backoffCapMilliseconds,
+            Limits.backoffBaseMilliseconds << Int64(doublings)
+        )
+        var generator = SplitMix64(state: random ^ UInt64(bitPattern: shard.rawValue))
+        let capSeconds = Int(Limits.backoffCapMilliseconds / 1000)
+        let least = Int64(min(max(0, atLeastSeconds), capSeconds)) * 1000
+        return max(least, Int64.random(in: 0...bound, using: &generator))
+    }
+}
+
+/// The generator of Steele, Lea and Flood, "Fast splittable pseudorandom number generators" (2014).
+struct SplitMix64: RandomNumberGenerator {
+    var state: UInt64
+
+    mutating func next() -> UInt64 {
+        state &+= 0x9e37_79b9_7f4a_7c15
+        var z = state
+        z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
+        z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
+        return z ^ (z >> 31)
+    }
+}

@@ -1,0 +1,149 @@
+import JobProtocol
+
+// Commands about worker processes.
+extension Transition {
+    mutating func register(_ registration: WorkerRegistration) -> Result<Reply, Problem> {
+        let isCompatible = registration.protocolVersion == Limits.protocolVersion
+        let next: WorkerState = isCompatible ? .registered : .incompatible
+        if let worker = state.workers[registration.worker] {
+            // A suspect stays one under its name; draining is not undone by a repeated call.
+            let staysAsItIs = !worker.state.successors.contains(next)
+            change(registration.worker) { [now] worker in
+                worker.registration = registration
+                worker.state = staysAsItIs ? worker.state : next
+                worker.seenAt = now
+            }
+        } else {
+            effects.append(
+                .insertWorker(
+                    WorkerRecord(registration: registration, state: next, seenAt: now)
+                )
+            )
+        }
+        return isCompatible
+            ? .success(.done) : .failure(.incompatible(registration.protocolVersion))
+    }
+
+    /// Pauses, resumes or drains a worker on an operator's wish.
+    mutating func steer(_ id: WorkerID, to next: WorkerState) -> Result<Reply, Problem> {
+        guard let worker = state.workers[id] else { return .failure(.noWorker(id)) }
+        let isThere = worker.state == next || (next == .active && worker.state == .registered)
+        if isThere { return .success(.done) }
+        let isAllowed =
+            next == .active
+            ? worker.state == .paused : worker.state.successors.contains(next)
+        guard isAllowed else { return .failure(.wrongState(worker)) }
+        change(id) { $0.state = next }
+        return .success(.done)
+    }
+
+    mutating func lease(to id: WorkerID, shards: Int) -> Result<Reply, Problem> {
+        guard let worker = state.workers[id] else { return .failure(.unknownWorker(id)) }
+        switch worker.state {
+        case .gone: return .failure(.unknownWorker(id))
+        case .incompatible:
+            return .failure(.incompatible(worker.registration.protocolVersion))
+        case .paused, .draining, .suspect:
+            change(id) { [now] in $0.seenAt = now }
+            return .success(.leased([], directive(for: worker.state)))
+        case .registered, .active:
+            change(id) { [now] worker in
+                worker.state = .active
+                worker.seenAt = now
+            }
+        }
+        var leased: [LeaseID] = []
+        for shard in state.queue where leased.count < shards {
+            guard let job = state.shards[shard]?.job, state.jobs[job]?.state.isLeasable == true
+            else { continue }
+            leased.append(issueLease(of: shard, to: id))
+        }
+        return .success(.leased(leased, .continue))
+    }
+
+    private mutating func issueLease(of id: ShardID, to worker: WorkerID) -> LeaseID {
+        change(id) { [now, incarnation = state.incarnation] shard in
+            shard.state = .leased
+            shard.fence = Fence(incarnation: incarnation, counter: shard.fence.counter + 1)
+            shard.worker = worker
+            shard.deadline = now.advanced(bySeconds: Limits.leaseSeconds)
+            shard.doneSamples = 0
+            shard.doneBytes = 0
+        }
+        guard let shard = state.shards[id] else { preconditionFailure("the shard is loaded") }
+        effects.append(
+            .insertAttempt(
+                AttemptRecord(
+                    lease: shard.lease,
+                    job: shard.job,
+                    worker: worker,
+                    issuedAt: now
+                )
+            )
+        )
+        change(shard.job) { [now] job in
+            job.state = .running
+            job.startedAt = job.startedAt ?? now
+        }
+        return shard.lease
+    }
+
+    mutating func heartbeat(_ heartbeat: Heartbeat) -> Result<Reply, Problem> {
+        let directives = heartbeat.leases.map { progress in
+            LeaseDirective(
+                lease: progress.lease,
+                directive: prolong(progress, of: heartbeat.worker) ? .continue : .cancel
+            )
+        }
+        change(heartbeat.worker) { [now] worker in
+            if worker.state != .gone && worker.state != .incompatible {
+                worker.seenAt = now
+                worker.sourceBytesPerSecond = max(0, heartbeat.sourceBytesPerSecond)
+            }
+            if heartbeat.isLeaving {
+                worker.state = .gone
+            } else if heartbeat.isDraining, worker.state.successors.contains(.draining) {
+                worker.state = .draining
+            }
+        }
+        let directive =
+            heartbeat.isLeaving
+            ? .drain
+            : self.directive(for: state.workers[heartbeat.worker]?.state ?? .gone)
+        return .success(
+            .heartbeat(
+                HeartbeatReply(
+                    directive: directive,
+                    leases: directives,
+                    leaseSeconds: Limits.leaseSeconds,
+                    heartbeatSeconds: Limits.heartbeatSeconds
+                )
+            )
+        )
+    }
+
+    /// Prolongs a lease and returns true when the worker holds it and its job goes on.
+    private mutating func prolong(_ progress: LeaseProgress, of worker: WorkerID) -> Bool {
+        guard
+            let shard = state.shards[progress.lease.shard],
+            let job = state.jobs[shard.job],
+            shard.state == .leased, shard.lease == progress.lease, shard.worker == worker,
+            !job.isOver
+        else { return false }
+        change(shard.id) { [now] shard in
+            shard.deadline = now.advanced(bySeconds: Limits.leaseSeconds)
+            shard.doneSamples = min(max(0, progress.samples), shard.samples)
+            shard.doneBytes = min(max(0, progress.sourceBytes), shard.sourceBytes)
+        }
+        return true
+    }
+
+    private func directive(for state: WorkerState) -> Directive {
+        switch state {
+        case .registered, .active: .continue
+        case .paused: .pause
+        case .draining, .suspect: .drain
+        case .gone, .incompatible: .reRegister
+        }
+    }
+}

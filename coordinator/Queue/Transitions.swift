@@ -1,0 +1,266 @@
+import JobProtocol
+
+/// Decides what a command changes and answers: the one place where states move.
+///
+/// Pure: no clock, no file, no database. The production queue and the simulation call the same
+/// function.
+///
+/// - Parameters:
+///   - command: What happens.
+///   - now: The coordinator's time.
+///   - random: 64 random bits, for the jitter of retries.
+///   - state: What the command concerns; `JobQueue` loads it in the command's transaction.
+/// - Returns: What to write, and what to answer after that.
+package func apply(
+    _ command: Command,
+    now: Timestamp,
+    random: UInt64,
+    to state: QueueState
+) -> Decision {
+    var transition = Transition(now: now, random: random, state: state)
+    let reply = transition.perform(command)
+    return Decision(effects: transition.effects, reply: reply)
+}
+
+/// One command at work: the state as it becomes, and the effects so far.
+struct Transition {
+    let now: Timestamp
+    let random: UInt64
+    var state: QueueState
+    var effects: [Effect] = []
+
+    init(now: Timestamp, random: UInt64, state: QueueState) {
+        self.now = now
+        self.random = random
+        self.state = state
+    }
+
+    mutating func perform(_ command: Command) -> Result<Reply, Problem> {
+        switch command {
+        case .start(let workersSurvived): start(workersSurvived: workersSurvived)
+        case .restored: restored()
+        case .submit(let request, let obstacle): submit(request, obstacle: obstacle)
+        case .appendShard(let job, let samples, let skipped):
+            appendShard(to: job, samples: samples, skipped: skipped)
+        case .finishScan(let job, let skipped): finishScan(of: job, skipped: skipped)
+        case .seal(let job, let digest): seal(job, datasetDigest: digest)
+        case .abandon(let job, let reason): abandon(job, reason: reason)
+        case .pause(let job): pause(job)
+        case .resume(let job): resume(job)
+        case .cancel(let job): cancel(job)
+        case .register(let registration): register(registration)
+        case .pauseWorker(let worker): steer(worker, to: .paused)
+        case .resumeWorker(let worker): steer(worker, to: .active)
+        case .drainWorker(let worker): steer(worker, to: .draining)
+        case .lease(let worker, let shards): lease(to: worker, shards: shards)
+        case .heartbeat(let heartbeat): self.heartbeat(heartbeat)
+        case .complete(let completion, let mismatch): complete(completion, mismatch: mismatch)
+        case .fail(let report): fail(report)
+        case .release(let request): release(request)
+        case .reap: reap()
+        }
+    }
+
+    private mutating func start(workersSurvived: Bool) -> Result<Reply, Problem> {
+        if workersSurvived {
+            effects.append(.prolongEveryLease(until: now.advanced(bySeconds: Limits.leaseSeconds)))
+            effects.append(.seeEveryWorker(at: now))
+        } else {
+            endEveryLease()
+        }
+        return .success(.done)
+    }
+
+    private mutating func restored() -> Result<Reply, Problem> {
+        effects.append(.raiseIncarnation)
+        endEveryLease()
+        return .success(.done)
+    }
+
+    private mutating func endEveryLease() {
+        for shard in state.queue {
+            endLease(of: shard, as: .expired, countsAsCrash: false)
+        }
+    }
+
+    private mutating func reap() -> Result<Reply, Problem> {
+        for id in state.queue {
+            guard let shard = state.shards[id] else { continue }
+            if let deadline = shard.deadline, deadline <= now {
+                record(
+                    .leaseExpired,
+                    shard,
+                    shard.worker,
+                    "The worker was silent for \(Limits.leaseSeconds) s."
+                )
+                endLease(of: id, as: .expired, countsAsCrash: true)
+            } else if let notBefore = shard.notBefore, notBefore <= now {
+                change(id) { shard in
+                    shard.state = .pending
+                    shard.notBefore = nil
+                }
+            }
+        }
+        let silentSince = now.advanced(bySeconds: -Limits.leaseSeconds)
+        for id in state.silentWorkers {
+            guard let worker = state.workers[id], worker.seenAt <= silentSince else { continue }
+            change(id) { $0.state = .gone }
+        }
+        return .success(.done)
+    }
+}
+
+// MARK: - The writes that commands are made of
+
+extension Transition {
+    /// Changes a job and records the event when its state moves.
+    mutating func change(_ id: JobID, _ body: (inout JobRecord) -> Void) {
+        guard let before = state.jobs[id] else { preconditionFailure("job \(id) is loaded") }
+        var after = before
+        body(&after)
+        guard after != before else { return }
+        if after.state != before.state {
+            precondition(
+                before.state.successors.contains(after.state),
+                "a job cannot go from \(before.state) to \(after.state)"
+            )
+            if after.state.isFinal {
+                after.finishedAt = now
+            }
+        }
+        state.jobs[id] = after
+        effects.append(.changeJob(before, after))
+        if after.state != before.state {
+            let detail = after.failure.map { "\(after.state.rawValue): \($0)" }
+            effects.append(
+                .recordEvent(
+                    id,
+                    ordinal: nil,
+                    nil,
+                    .jobState,
+                    detail ?? after.state.rawValue
+                )
+            )
+        }
+    }
+
+    /// Changes a shard and keeps its job's tallies.
+    mutating func change(_ id: ShardID, _ body: (inout ShardRecord) -> Void) {
+        guard let before = state.shards[id] else { preconditionFailure("shard \(id) is loaded") }
+        var after = before
+        body(&after)
+        guard after != before else { return }
+        precondition(
+            after.state == before.state || before.state.successors.contains(after.state),
+            "a shard cannot go from \(before.state) to \(after.state)"
+        )
+        state.shards[id] = after
+        state.tallies[before.job, default: [:]][before.state, default: .zero] -= before.tally
+        state.tallies[after.job, default: [:]][after.state, default: .zero] += after.tally
+        effects.append(.changeShard(before, after))
+    }
+
+    mutating func change(_ lease: LeaseID, _ body: (inout AttemptRecord) -> Void) {
+        guard let before = state.attempts[lease] else {
+            preconditionFailure("attempt \(lease) is loaded")
+        }
+        var after = before
+        body(&after)
+        precondition(
+            before.state.successors.contains(after.state),
+            "an attempt cannot go from \(before.state) to \(after.state)"
+        )
+        after.endedAt = before.endedAt ?? now
+        state.attempts[lease] = after
+        effects.append(.changeAttempt(before, after))
+    }
+
+    mutating func change(_ id: WorkerID, _ body: (inout WorkerRecord) -> Void) {
+        guard let before = state.workers[id] else { return }
+        var after = before
+        body(&after)
+        guard after != before else { return }
+        precondition(
+            after.state == before.state || before.state.successors.contains(after.state),
+            "a worker cannot go from \(before.state) to \(after.state)"
+        )
+        state.workers[id] = after
+        effects.append(.changeWorker(before, after))
+    }
+
+    /// Takes a shard back from its holder: to `cancelled` when its job is over, to `quarantined`
+    /// when too many workers were lost on it, else to `pending`.
+    mutating func endLease(of id: ShardID, as end: AttemptState, countsAsCrash: Bool) {
+        guard let shard = state.shards[id], let job = state.jobs[shard.job] else {
+            preconditionFailure("a shard is loaded with its job")
+        }
+        let crashes = shard.crashes + (countsAsCrash ? 1 : 0)
+        let isLost = crashes >= Limits.triesPerShard
+        change(shard.lease) { $0.state = job.isOver ? .cancelled : end }
+        change(id) { shard in
+            shard.state = job.isOver ? .cancelled : isLost ? .quarantined : .pending
+            shard.deadline = nil
+            shard.crashes = crashes
+        }
+        if countsAsCrash, let worker = shard.worker {
+            change(worker) { $0.failed += 1 }
+        }
+        if isLost, !job.isOver {
+            quarantine(shard, "its worker was lost \(crashes) times")
+        }
+        settle(shard.job)
+    }
+
+    /// Records that a shard was given up, and fails its job.
+    mutating func quarantine(_ shard: ShardRecord, _ reason: String) {
+        record(.quarantined, shard, shard.worker, reason)
+        end(shard.job, failure: "Shard \(shard.ordinal) was given up: \(reason).")
+    }
+
+    /// Fails a job that has not ended.
+    mutating func end(_ job: JobID, failure: String) {
+        cancelOpenShards(of: job)
+        change(job) { job in
+            job.state = .failed
+            job.failure = failure
+        }
+    }
+
+    mutating func cancelOpenShards(of job: JobID) {
+        for open in [ShardState.pending, .retryWait] {
+            guard let tally = state.tallies[job]?[open], tally.shards > 0 else { continue }
+            state.tallies[job]?[open] = .zero
+            state.tallies[job, default: [:]][.cancelled, default: .zero] += tally
+        }
+        effects.append(.cancelOpenShards(job))
+    }
+
+    /// Moves a job on when its last shard was committed or its last lease came back.
+    mutating func settle(_ id: JobID) {
+        guard let job = state.jobs[id] else { preconditionFailure("job \(id) is loaded") }
+        let tallies = state.tallies[id] ?? [:]
+        switch job.state {
+        case .planning, .running:
+            let isComplete = tallies.allSatisfy { $0 == .committed || $1.shards == 0 }
+            guard job.isScanFinished, isComplete else { return }
+            change(id) { $0.state = .sealing }
+        case .cancelling:
+            guard (tallies[.leased]?.shards ?? 0) == 0 else { return }
+            change(id) { $0.state = .cancelled }
+        case .queued, .paused, .sealing, .completed, .completedWithFallbacks, .cancelled,
+            .failed:
+            return
+        }
+    }
+
+    mutating func record(
+        _ kind: JobEvent.Kind,
+        _ shard: ShardRecord,
+        _ worker: WorkerID?,
+        _ detail: String
+    ) {
+        effects.append(
+            .recordEvent(shard.job, ordinal: shard.ordinal, worker, kind, detail)
+        )
+    }
+}

@@ -1,0 +1,135 @@
+package import JobProtocol
+
+// What a request must look like before it may become a command. Requests come from outside.
+
+extension SubmitRequest {
+    /// - Throws: `malformedRequest`, naming the field.
+    package func validate() throws(APIError) {
+        try require(source.isNormalAbsolutePath, "source must be an absolute path without . or ..")
+        try require(
+            destination.isNormalAbsolutePath,
+            "destination must be an absolute path without . or .."
+        )
+        try require(
+            !(source + "/").hasPrefix(destination + "/")
+                && !(destination + "/").hasPrefix(source + "/"),
+            "source and destination must not lie in each other"
+        )
+        try require(modelID.isDigest, "modelID must be 64 lower-case hexadecimal digits")
+        try require(shardBytes > 0, "shardBytes must be positive")
+        if let idempotencyKey {
+            try require(
+                (1...Limits.textBytes).contains(idempotencyKey.utf8.count),
+                "the idempotency key must have 1 to \(Limits.textBytes) bytes"
+            )
+        }
+    }
+}
+
+extension WorkerRegistration {
+    func validate() throws(APIError) {
+        for (name, text) in [
+            ("version", version), ("host", host), ("device", device),
+            ("instructionSet", instructionSet),
+        ] {
+            try require(
+                text.utf8.count <= Limits.textBytes,
+                "\(name) must have at most \(Limits.textBytes) bytes"
+            )
+        }
+        try require((1...4096).contains(slots), "slots must be 1 to 4096")
+    }
+}
+
+extension LeaseRequest {
+    func validate() throws(APIError) {
+        try require(
+            (1...Limits.shardsPerLease).contains(shards),
+            "shards must be 1 to \(Limits.shardsPerLease)"
+        )
+        try require(
+            (0...Limits.longPollSeconds).contains(waitSeconds),
+            "waitSeconds must be 0 to \(Limits.longPollSeconds)"
+        )
+    }
+}
+
+extension Heartbeat {
+    func validate() throws(APIError) {
+        try require(
+            leases.count <= Limits.leasesPerHeartbeat,
+            "leases must be at most \(Limits.leasesPerHeartbeat)"
+        )
+        try require(sourceBytesPerSecond.isFinite, "sourceBytesPerSecond must be finite")
+    }
+}
+
+extension Completion {
+    func validate() throws(APIError) {
+        try require(sha256.isDigest, "sha256 must be 64 lower-case hexadecimal digits")
+        try require(bytes >= 0, "bytes must not be negative")
+        try require(seconds.isFinite && seconds >= 0, "seconds must not be negative")
+        let counts = [
+            Int64(totals.samples), Int64(totals.flowSamples), Int64(totals.storedSamples),
+            totals.sourceBytes, totals.flowDimensions, totals.flowBytes,
+        ]
+        try require(
+            counts.allSatisfy { (0...Limits.countCeiling).contains($0) },
+            "totals must be 0 to \(Limits.countCeiling)"
+        )
+        try require(
+            problems.count <= totals.samples,
+            "there must be at most one problem for each sample"
+        )
+        try require(
+            problems.allSatisfy {
+                $0.name.utf8.count <= Limits.pathBytes
+                    && $0.reason.utf8.count <= Limits.textBytes
+            },
+            "a problem's name must have at most \(Limits.pathBytes) bytes, its reason "
+                + "\(Limits.textBytes)"
+        )
+    }
+}
+
+extension FailureReport {
+    func validate() throws(APIError) {
+        try require(
+            message.utf8.count <= Limits.textBytes,
+            "message must have at most \(Limits.textBytes) bytes"
+        )
+    }
+}
+
+private func require(_ condition: Bool, _ rule: String) throws(APIError) {
+    guard !condition else { return }
+    throw .refused(.malformed("In the request, \(rule)."))
+}
+
+extension Problem {
+    static func malformed(_ detail: String) -> Problem {
+        Problem(.malformedRequest, detail, next: "Correct the request; HTTPAPI.md describes it.")
+    }
+}
+
+extension String {
+    /// Whether this is a SHA-256 in lower-case hexadecimal digits.
+    var isDigest: Bool {
+        utf8.count == 64
+            && utf8.allSatisfy {
+                (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0)
+                    || (UInt8(ascii: "a")...UInt8(ascii: "f")).contains($0)
+            }
+    }
+
+    /// Whether this is an absolute path without empty, "." or ".." components, and not the root.
+    fileprivate var isNormalAbsolutePath: Bool {
+        guard utf8.first == UInt8(ascii: "/"), utf8.count <= Limits.pathBytes, !utf8.contains(0)
+        else { return false }
+        return utf8.dropFirst().split(
+            separator: UInt8(ascii: "/"),
+            omittingEmptySubsequences: false
+        )
+        .allSatisfy { !$0.isEmpty && !$0.elementsEqual(".".utf8) && !$0.elementsEqual("..".utf8) }
+    }
+}

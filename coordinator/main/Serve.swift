@@ -1,0 +1,101 @@
+import ArgumentParser
+import Coordinator
+import Foundation
+import JobProtocol
+import Logging
+import ServiceLifecycle
+import UnixSignals
+
+@main
+struct FlowpackCoordinator: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "flowpack-coordinator",
+        abstract: "Shards datasets and leads the workers that compress them.",
+        version: Release.version,
+        subcommands: [Serve.self],
+        defaultSubcommand: Serve.self
+    )
+}
+
+struct Serve: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Serves the job queue over HTTP until SIGTERM or SIGINT.",
+        discussion: """
+            Every option can also be set in the environment: FLOWPACK_DATA, FLOWPACK_LISTEN, \
+            FLOWPACK_TOKEN_FILE, FLOWPACK_LOG_LEVEL. The option wins.
+            Exit codes: 0 shut down, 1 error, 2 usage, 3 another coordinator holds the folder.
+            """
+    )
+
+    @Option(help: "Folder of the queue, on a local disk. (default: ./flowpack-data)")
+    var data: String?
+
+    @Option(help: "Address and port, as host:port; port 0 takes any. (default: 127.0.0.1:7878)")
+    var listen: String?
+
+    @Option(help: "File of tokens, one a line: \"scope token\" with read, submit, worker, admin.")
+    var tokenFile: String?
+
+    @Option(help: "trace, debug, info, notice, warning, error, critical. (default: info)")
+    var logLevel: String?
+
+    func run() async throws {
+        let environment = ProcessInfo.processInfo.environment
+        let data = data ?? environment["FLOWPACK_DATA"] ?? "./flowpack-data"
+        let listen = listen ?? environment["FLOWPACK_LISTEN"] ?? "127.0.0.1:7878"
+        let tokenFile = tokenFile ?? environment["FLOWPACK_TOKEN_FILE"]
+        let level = logLevel ?? environment["FLOWPACK_LOG_LEVEL"] ?? "info"
+        guard let address = ListenAddress(listen) else {
+            throw ValidationError("\"\(listen)\" is not host:port.")
+        }
+        guard let logLevel = Logger.Level(rawValue: level) else {
+            throw ValidationError("\"\(level)\" is not a log level.")
+        }
+        var logger = Logger(label: "flowpack-coordinator") {
+            StreamLogHandler.standardError(label: $0)
+        }
+        logger.logLevel = logLevel
+        do throws(StartError) {
+            try await serve(data, address, tokenFile, logger)
+        } catch {
+            logger.critical("\(error.message)")
+            if case .locked = error { throw ExitCode(3) }
+            throw ExitCode(1)
+        }
+    }
+
+    private func serve(
+        _ data: String,
+        _ address: ListenAddress,
+        _ tokenFile: String?,
+        _ logger: Logger
+    ) async throws(StartError) {
+        var tokens: Tokens?
+        if let tokenFile {
+            tokens = try Tokens(path: tokenFile)
+        }
+        let coordinator = try LocalCoordinator(folder: data, logger: logger)
+        let server = try Server.make(
+            coordinator: coordinator,
+            listen: address,
+            tokens: tokens,
+            logger: logger,
+            onListening: { port in
+                logger.notice("listening on http://\(address.host):\(port), queue in \(data)")
+            }
+        )
+        // The server stops first: it is the last in the list.
+        let group = ServiceGroup(
+            configuration: ServiceGroupConfiguration(
+                services: [coordinator, server],
+                gracefulShutdownSignals: [.sigterm, .sigint],
+                logger: logger
+            )
+        )
+        do {
+            try await group.run()
+        } catch {
+            throw .unusable(path: "\(address.host):\(address.port)", reason: "\(error)")
+        }
+    }
+}

@@ -1,0 +1,343 @@
+"""The float flow: shapes of the models, couplings, priors and their code length.
+
+Latents are whole numbers in pixel units. A network maps latents to numbers in the units of the
+integer model: translations in pixels, means in 1/32 pixel, scales as an index into 128 log-spaced
+entries. The quantised networks of `quantise.py` have the same interface.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+SCALE_COUNT = 128
+SMALLEST_SCALE, LARGEST_SCALE = 0.05, 64.0  # pixels
+LOG_SCALE_STEP = math.log(LARGEST_SCALE / SMALLEST_SCALE) / (SCALE_COUNT - 1)
+MEAN_UNITS = 32  # per pixel
+
+# A latent outside ±10 scales costs 32 bits in the integer coder.
+ESCAPE_SCALES, ESCAPE_NATS, ESCAPE_SHARPNESS = 10.0, 32 * math.log(2), 2.0
+
+# Networks see latents in units of 64 pixels and answer in units of 16; both factors are folded into
+# the weights of the integer model. A new prior starts with a scale of e^1.5 pixels.
+INPUT_GAIN = 1 / 64
+OUTPUT_GAIN = 16.0
+FIRST_INDEX = (1.5 - math.log(SMALLEST_SCALE)) / LOG_SCALE_STEP
+
+
+@dataclass(frozen=True)
+class FlowShape:
+    """Everything that distinguishes one model from another."""
+
+    name: str
+    colour: str = "ycocg-r"  # or "none"
+    coupling: str = "lifting"  # or "permuted"
+    levels: int = 3
+    steps: int = 4  # per level
+    coupling_channels: int = 32
+    prior_channels: int = 48
+    blocks: int = 1
+    groups: tuple = (2, 2, 4)  # of the factored-out channels, per level
+    seed: int = 0
+
+
+SHAPES = {
+    shape.name: shape
+    for shape in (
+        FlowShape("fast"),
+        FlowShape("tiny-lifting", levels=2, coupling_channels=8, prior_channels=12, groups=(2, 4)),
+        FlowShape(
+            "tiny-permuted", colour="none", coupling="permuted", levels=2, steps=3,
+            coupling_channels=12, prior_channels=8, groups=(1, 2),
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    context: list
+    target: list
+
+
+@dataclass(frozen=True)
+class LevelPlan:
+    """The channels of one level; `order` is applied after the steps, then `keep` + groups follow."""
+
+    channels: int
+    steps: list
+    order: list
+    keep: int
+    groups: list
+
+
+def plan_levels(shape):
+    """Index lists of every level, as they stand in the model file."""
+    generator = torch.Generator().manual_seed(shape.seed)
+    plans, channels = [], 3
+    for level in range(shape.levels):
+        channels *= 4
+        quarter = channels // 4
+        order, steps = list(range(channels)), []
+        for step in range(shape.steps):
+            if shape.coupling == "lifting":
+                position = 3 - step % 4
+                target = list(range(position * quarter, (position + 1) * quarter))
+                context = [c for c in range(channels) if c not in target]
+            else:
+                permutation = torch.randperm(channels, generator=generator).tolist()
+                order = [order[p] for p in permutation]
+                context, target = order[: channels - quarter], order[channels - quarter :]
+            steps.append(StepPlan(context, target))
+        keep = channels // 2 if level < shape.levels - 1 else 0
+        count = shape.groups[level]
+        groups = [(channels - keep) // count] * count
+        groups[-1] += channels - keep - sum(groups)
+        plans.append(LevelPlan(channels, steps, order, keep, groups))
+        channels = keep
+    return plans
+
+
+class RoundThrough(torch.autograd.Function):
+    """Rounds half up; the gradient passes unchanged."""
+
+    @staticmethod
+    def forward(context, x):
+        return torch.floor(x + 0.5)
+
+    @staticmethod
+    def backward(context, gradient):
+        return gradient
+
+
+class ClampThrough(torch.autograd.Function):
+    """Clamps; outside the range only gradients that lead back into it pass."""
+
+    @staticmethod
+    def forward(context, x, low, high):
+        context.save_for_backward(x)
+        context.range = (low, high)
+        return x.clamp(low, high)
+
+    @staticmethod
+    def backward(context, gradient):
+        (x,) = context.saved_tensors
+        low, high = context.range
+        stuck = ((x < low) & (gradient > 0)) | ((x > high) & (gradient < 0))
+        return gradient.masked_fill(stuck, 0), None, None
+
+
+def index_gain():
+    """Index units per unit of log scale."""
+    return 1 / LOG_SCALE_STEP
+
+
+class ResidualNetwork(nn.Module):
+    """3×3 convolution, pre-activation residual blocks, ReLU, 3×3 convolution."""
+
+    def __init__(self, inputs, outputs, channels, blocks, gain, offset):
+        super().__init__()
+        self.first = nn.Conv2d(inputs, channels, 3, padding=1)
+        self.inner = nn.ModuleList(
+            nn.ModuleList([nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2)])
+            for _ in range(blocks)
+        )
+        self.last = nn.Conv2d(channels, outputs, 3, padding=1)
+        self.register_buffer("gain", gain.view(1, -1, 1, 1))
+        self.register_buffer("offset", offset.view(1, -1, 1, 1))
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+        with torch.no_grad():
+            for _, second in self.inner:
+                second.weight.mul_(0.3)
+
+    def forward(self, latents):
+        trunk = self.first(latents * INPUT_GAIN)
+        for one, two in self.inner:
+            trunk = trunk + two(F.relu(one(F.relu(trunk))))
+        return self.last(F.relu(trunk)).to(self.gain.dtype) * self.gain + self.offset
+
+    def multiplications(self):
+        """Multiply-accumulates per position."""
+        convolutions = [m for m in self.modules() if isinstance(m, nn.Conv2d)]
+        return sum(c.weight.numel() for c in convolutions)
+
+
+class StaticPrior(nn.Module):
+    """The same mean and scale of a channel at every position."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.parameters_ = nn.Parameter(torch.zeros(2 * channels))
+        gain, offset = prior_units(channels)
+        self.register_buffer("gain", gain)
+        self.register_buffer("offset", offset)
+
+    def values(self):
+        """Means in 1/32 pixel, then scale indices; [2n]."""
+        return self.parameters_ * self.gain + self.offset
+
+    def forward(self, batch, height, width):
+        return self.values().view(1, -1, 1, 1).expand(batch, -1, height, width)
+
+
+def coupling_units(channels):
+    """Gain and offset of a translation in pixels."""
+    return torch.full((channels,), OUTPUT_GAIN), torch.zeros(channels)
+
+
+def prior_units(channels):
+    """Gain and offset of n means in 1/32 pixel and n scale indices."""
+    means = torch.full((channels,), OUTPUT_GAIN * MEAN_UNITS)
+    indices = torch.full((channels,), index_gain())
+    offset = torch.cat([torch.zeros(channels), torch.full((channels,), FIRST_INDEX)])
+    return torch.cat([means, indices]), offset
+
+
+class Level(nn.Module):
+    """Couplings and priors of one level."""
+
+    def __init__(self, plan, shape):
+        super().__init__()
+        self.plan = plan
+        self.couplings, self.priors = nn.ModuleList(), nn.ModuleList()
+        for n, step in enumerate(plan.steps):
+            sizes = (len(step.context), len(step.target), shape.coupling_channels, shape.blocks)
+            self.couplings.append(ResidualNetwork(*sizes, *coupling_units(len(step.target))))
+            self.register_buffer(f"context{n}", torch.tensor(step.context), persistent=False)
+            self.register_buffer(f"target{n}", torch.tensor(step.target), persistent=False)
+        known = plan.keep
+        for group in plan.groups:
+            if known == 0:
+                self.priors.append(StaticPrior(group))
+            else:
+                sizes = (known, 2 * group, shape.prior_channels, shape.blocks)
+                self.priors.append(ResidualNetwork(*sizes, *prior_units(group)))
+            known += group
+        identity = plan.order == list(range(plan.channels))
+        self.register_buffer(
+            "order", None if identity else torch.tensor(plan.order), persistent=False
+        )
+
+    def couple(self, z):
+        """Latents after the steps and the final order."""
+        for n, network in enumerate(self.couplings):
+            context, target = getattr(self, f"context{n}"), getattr(self, f"target{n}")
+            translation = RoundThrough.apply(network(z.index_select(1, context)))
+            z = z.index_add(1, target, translation)
+        return z if self.order is None else z.index_select(1, self.order)
+
+    def uncouple(self, z):
+        """The inverse of `couple`."""
+        if self.order is not None:
+            z = z.index_select(1, torch.argsort(self.order))
+        for n in reversed(range(len(self.couplings))):
+            context, target = getattr(self, f"context{n}"), getattr(self, f"target{n}")
+            translation = RoundThrough.apply(self.couplings[n](z.index_select(1, context)))
+            z = z.index_add(1, target, -translation)
+        return z
+
+    def prior(self, group, known):
+        """Means and scale indices [N, 2n, H, W] of a group from the channels before it."""
+        network = self.priors[group]
+        if isinstance(network, StaticPrior):
+            return network(known.shape[0], *known.shape[2:])
+        return network(known)
+
+
+def to_latents(images, colour):
+    """Pixels [N, 3, H, W] in 0…255 to centred latents; reversible."""
+    x = images.to(torch.get_default_dtype()) if not images.is_floating_point() else images
+    if colour == "none":
+        return x - 128
+    red, green, blue = x.unbind(1)
+    orange = red - blue
+    middle = blue + torch.floor(orange / 2)
+    green_difference = green - middle
+    luma = middle + torch.floor(green_difference / 2)
+    return torch.stack([luma - 128, orange, green_difference], 1)
+
+
+def to_pixels(latents, colour):
+    """The inverse of `to_latents`."""
+    if colour == "none":
+        return latents + 128
+    luma, orange, green_difference = latents.unbind(1)
+    middle = luma + 128 - torch.floor(green_difference / 2)
+    blue = middle - torch.floor(orange / 2)
+    return torch.stack([blue + orange, green_difference + middle, blue], 1)
+
+
+def squeeze(z):
+    """[N, C, H, W] → [N, 4C, H/2, W/2], channel (dy·2 + dx)·C + c."""
+    n, c, h, w = z.shape
+    z = z.view(n, c, h // 2, 2, w // 2, 2).permute(0, 3, 5, 1, 2, 4)
+    return z.reshape(n, 4 * c, h // 2, w // 2)
+
+
+def unsqueeze(z):
+    """The inverse of `squeeze`."""
+    n, c, h, w = z.shape
+    z = z.view(n, 2, 2, c // 4, h, w).permute(0, 3, 4, 1, 5, 2)
+    return z.reshape(n, c // 4, 2 * h, 2 * w)
+
+
+def code_length(values, parameters):
+    """Nats of each image under discretised logistics, [N].
+
+    A latent more than ESCAPE_SCALES scales from its mean is coded by an escape. The step in the
+    cost is smoothed so that a gradient leads away from it; beyond it the logistic's own is kept.
+    """
+    means, indices = parameters.chunk(2, 1)
+    indices = ClampThrough.apply(indices, 0.0, SCALE_COUNT - 1.0)
+    inverse = torch.exp(-(indices * LOG_SCALE_STEP + math.log(SMALLEST_SCALE)))
+    distance = (values - means / MEAN_UNITS).abs()
+    # P = σ(−lower) − σ(−upper) on the tail's side, where both terms are small.
+    upper, lower = (distance - 0.5) * inverse, (distance + 0.5) * inverse
+    nearer, farther = F.logsigmoid(-upper), F.logsigmoid(-lower)
+    nats = -nearer - torch.log(-torch.expm1((farther - nearer).clamp(max=-1e-6)))
+    escaped = torch.sigmoid(ESCAPE_SHARPNESS * (upper - ESCAPE_SCALES))
+    return (nats + escaped * (ESCAPE_NATS - nats.detach())).sum((1, 2, 3))
+
+
+class Flow(nn.Module):
+    """A flow of any shape; `levels[l].couplings` and `.priors` may be float or quantised."""
+
+    def __init__(self, shape):
+        super().__init__()
+        self.shape = shape
+        torch.manual_seed(shape.seed)
+        self.levels = nn.ModuleList(Level(p, shape) for p in plan_levels(shape))
+
+    def passes(self, images):
+        """(values, parameters) of each group, finest level first; sides divisible by 2^L."""
+        z = to_latents(images, self.shape.colour)
+        for level in self.levels:
+            z = level.couple(squeeze(z))
+            known, begin = z[:, : level.plan.keep], level.plan.keep
+            for n, size in enumerate(level.plan.groups):
+                yield z[:, begin : begin + size], level.prior(n, z[:, :begin])
+                begin += size
+            z = known
+
+    def forward(self, images):
+        """Bits of each image, [N]."""
+        return sum(code_length(v, p) for v, p in self.passes(images)) / math.log(2)
+
+    def networks(self):
+        """(path, network) of every coupling and prior that is a network."""
+        for l, level in enumerate(self.levels):
+            for n, network in enumerate(level.couplings):
+                yield f"level{l}.step{n}", network
+            for n, network in enumerate(level.priors):
+                if not isinstance(network, StaticPrior):
+                    yield f"level{l}.prior{n}", network
+
+    def multiplications_per_byte(self):
+        """Multiply-accumulates of coding divided by the bytes of the image."""
+        return sum(
+            network.multiplications() / 4 ** (int(path[5]) + 1) / 3
+            for path, network in self.networks()
+        )

@@ -1,0 +1,298 @@
+"""Quantisation-aware networks: the integer model's arithmetic with straight-through gradients.
+
+Everything between two operations is a whole number, as in the exported model: u8 activations, s8
+weights, the Int16 trunk, 15-bit multipliers. Steps of weights and activations are learned (LSQ);
+their gradients follow from the chain rule because a step appears both where a value is divided by
+it and, folded into the next weights, where the value is used.
+
+In float64 the forward pass equals the exported model exactly; in float32 a product of more than
+24 bits may round differently in rare cases.
+"""
+
+import copy
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from flow import INPUT_GAIN, RoundThrough, StaticPrior
+
+LATENT_LIMIT = 1023
+WEIGHT_LIMIT = 127
+ACTIVATION_LIMIT = 255
+INT16 = (-32768, 32767)
+MULTIPLIER_LIMIT = 32767
+
+# Fractional bits of the trunk below the activations made from it.
+TRUNK_BITS = 3
+
+
+@dataclass(frozen=True)
+class Headroom:
+    """How a layer's multipliers share the 16 bits of the shifted accumulator.
+
+    A result of channel c cannot exceed its multiplier, since the shifted sum saturates in Int16; a
+    small multiplier leaves fractional bits in the shifted sum, a large one leaves range.
+    """
+
+    bits: int  # of the largest multiplier
+    needed: float  # every multiplier is at least this
+    spread: float | None = None  # output steps are coarsened until multipliers ≤ spread · median
+
+
+TRUNK = Headroom(15, 2 * ACTIVATION_LIMIT * 2**TRUNK_BITS, 2.0)
+HIDDEN = Headroom(14, ACTIVATION_LIMIT + 1, 4.0)
+TRANSLATION = Headroom(12, 512)
+MEANS, INDICES = Headroom(15, 8192), Headroom(15, 256)
+
+
+class ExactConvolution(torch.autograd.Function):
+    """3×3 convolution of whole numbers; forward in full precision, backward optionally in bf16."""
+
+    @staticmethod
+    def forward(context, x, weight, low_precision):
+        context.save_for_backward(x, weight)
+        context.low_precision = low_precision
+        return F.conv2d(x, weight, padding=1)
+
+    @staticmethod
+    def backward(context, gradient):
+        x, weight = context.saved_tensors
+        if context.low_precision:
+            gradient, x, weight = gradient.bfloat16(), x.bfloat16(), weight.bfloat16()
+        mask = (context.needs_input_grad[0], True, False)
+        to_x, to_weight, _ = torch.ops.aten.convolution_backward(
+            gradient, x, weight, None, (1, 1), (1, 1), (1, 1), False, (0, 0), 1, mask
+        )
+        kind = context.saved_tensors[1].dtype
+        return None if to_x is None else to_x.to(kind), to_weight.to(kind), None
+
+
+class Requantise(torch.autograd.Function):
+    """clamp((sat16(⌊(acc + bias)/2^shift⌋)·m + 2^14) >> 15) with gradients inside the ranges."""
+
+    @staticmethod
+    def forward(context, accumulator, bias, multiplier, shift, activation):
+        shifted = (accumulator + bias).mul_(2.0**-shift).floor_().clamp_(*INT16)
+        result = (shifted * multiplier).add_(2.0**14).mul_(2.0**-15).floor_()
+        # Only activations are clamped; after a multiplier below one, Int16 stays Int16.
+        clamped = result.clamp(0, ACTIVATION_LIMIT) if activation else result
+        inside = result == clamped if activation else None
+        context.save_for_backward(shifted, inside, multiplier)
+        context.shift = shift
+        return clamped
+
+    @staticmethod
+    def backward(context, gradient):
+        shifted, inside, multiplier = context.saved_tensors
+        if inside is not None:
+            gradient = gradient * inside
+        to_multiplier = (gradient * shifted).sum((0, 2, 3), keepdim=True) * 2.0**-15
+        to_accumulator = gradient * (multiplier * 2.0 ** -(15 + context.shift))
+        to_bias = to_accumulator.sum((0, 2, 3), keepdim=True)
+        return to_accumulator, to_bias, to_multiplier, None, None
+
+
+class Rescale(torch.autograd.Function):
+    """clamp((v·m + 2^14) >> 15, 0, 255): the trunk's ReLU and step change."""
+
+    @staticmethod
+    def forward(context, value, multiplier):
+        result = (value * multiplier).add_(2.0**14).mul_(2.0**-15).floor_()
+        clamped = result.clamp(0, ACTIVATION_LIMIT)
+        context.save_for_backward(value, result == clamped, multiplier)
+        return clamped
+
+    @staticmethod
+    def backward(context, gradient):
+        value, inside, multiplier = context.saved_tensors
+        gradient = gradient * inside
+        to_multiplier = (gradient * value).sum((0, 2, 3), keepdim=True) * 2.0**-15
+        return gradient * (multiplier * 2.0**-15), to_multiplier
+
+
+def by_channel(x):
+    return x.view(1, -1, 1, 1)
+
+
+class QuantisedConvolution(nn.Module):
+    """A convolution and its requantisation; learned weight steps.
+
+    The parameters keep the float network's units, so that one learning rate suits all; `gain`,
+    `bias_gain` and `offset` [O] turn them into the integer model's.
+    """
+
+    def __init__(self, convolution, bits, needed, gain=1.0, bias_gain=1.0, offset=0.0):
+        super().__init__()
+        self.weight = nn.Parameter(convolution.weight.detach().clone())
+        self.bias = nn.Parameter(convolution.bias.detach().clone())
+        self.log_step = nn.Parameter(torch.zeros_like(self.bias))
+        self.multiplier_bits = bits
+        scalars = {"needed": needed, "gain": gain, "bias_gain": bias_gain, "offset": offset}
+        for name, value in scalars.items():
+            self.register_buffer(name, value * torch.ones_like(self.bias.data))
+
+    def scaled_weight(self, input_steps):
+        """Weights in output units per activation step."""
+        return self.weight * self.gain.view(-1, 1, 1, 1) * input_steps.view(1, -1, 1, 1)
+
+    def calibrate(self, input_steps, output_steps):
+        """Sets the weight steps to the largest weight / 127, or more where headroom needs it."""
+        ratio = self.finest_steps(input_steps) / output_steps
+        least = ratio.max() * self.needed / 2.0 ** (self.multiplier_bits - 1)
+        self.log_step.data.copy_(torch.log(torch.maximum(ratio, least) * output_steps))
+
+    def finest_steps(self, input_steps):
+        """The smallest weight steps [O] that need no clamp of weights."""
+        largest = self.scaled_weight(input_steps).abs().amax((1, 2, 3))
+        return largest.clamp(min=1e-9) / WEIGHT_LIMIT
+
+    def integers(self, input_steps, output_steps):
+        """Weights [O, I, 3, 3], bias [O], multiplier [O] as whole numbers with gradients; shift."""
+        step = torch.exp(self.log_step)
+        scaled = self.scaled_weight(input_steps) / step.view(-1, 1, 1, 1)
+        weight = RoundThrough.apply(scaled.clamp(-WEIGHT_LIMIT, WEIGHT_LIMIT))
+        ratio = step / output_steps
+        largest = math.floor(math.log2(ratio.max().item()))
+        shift = min(31, max(0, self.multiplier_bits - 16 - largest))
+        multiplier = RoundThrough.apply((ratio * 2.0 ** (15 + shift)).clamp(1, MULTIPLIER_LIMIT))
+        half = 2.0 ** (shift - 1) if shift > 0 else 0.0
+        bias = RoundThrough.apply((self.bias * self.bias_gain + self.offset) / step) + half
+        return weight, bias, multiplier, shift
+
+    def coarsened(self, input_steps, output_steps, spread):
+        """Output steps, larger where the multiplier would pass `spread` times the median."""
+        finest = self.finest_steps(input_steps)
+        return torch.maximum(output_steps, finest / (spread * (finest / output_steps).median()))
+
+    def forward(self, x, input_steps, output_steps, activation, low_precision):
+        weight, bias, multiplier, shift = self.integers(input_steps, output_steps)
+        accumulator = ExactConvolution.apply(x, weight, low_precision)
+        return Requantise.apply(
+            accumulator, by_channel(bias), by_channel(multiplier), shift, activation
+        )
+
+
+class QuantisedNetwork(nn.Module):
+    """The integer twin of a `ResidualNetwork`.
+
+    Steps are per channel: `trunk_step` fixed at calibration, `log_rescale` of the activations made
+    from the trunk (one row per block and one for the last convolution), `log_hidden` of those
+    inside a block.
+    """
+
+    low_precision_backward = False
+
+    def __init__(self, network, prior):
+        super().__init__()
+        gain, offset = network.gain.flatten(), network.offset.flatten()
+        self.first = layer(network.first, TRUNK, gain=INPUT_GAIN)
+        self.inner = nn.ModuleList(
+            nn.ModuleList([layer(one, HIDDEN), layer(two, TRUNK)])
+            for one, two in network.inner
+        )
+        if prior:
+            needed = torch.full_like(gain, MEANS.needed)
+            needed[len(gain) // 2 :] = INDICES.needed
+            self.last = QuantisedConvolution(network.last, MEANS.bits, needed, gain, gain, offset)
+        else:
+            self.last = layer(network.last, TRANSLATION, gain=gain, bias_gain=gain, offset=offset)
+        channels, blocks = len(network.first.bias), len(network.inner)
+        kind = network.first.weight.dtype
+        self.log_rescale = nn.Parameter(torch.zeros(blocks + 1, channels, dtype=kind))
+        self.log_hidden = nn.Parameter(torch.zeros(blocks, channels, dtype=kind))
+        self.register_buffer("trunk_step", torch.ones(channels, dtype=kind))
+        self.register_buffer("input_step", torch.ones(network.first.in_channels, dtype=kind))
+        self.register_buffer("output_step", torch.ones_like(gain))
+
+    def calibrate(self, network, latents):
+        """Chooses all steps from what the float network does on the given latents."""
+        trunk = network.first(latents * INPUT_GAIN)
+        rescaled, hidden = [F.relu(trunk)], []
+        for one, two in network.inner:
+            hidden.append(F.relu(one(rescaled[-1])))
+            trunk = trunk + two(hidden[-1])
+            rescaled.append(F.relu(trunk))
+        rescale = torch.stack([activation_step(a) for a in rescaled])
+        self.log_rescale.data.copy_(rescale.log())
+        trunk_step = self.first.coarsened(
+            self.input_step, rescale.amin(0) / 2**TRUNK_BITS, TRUNK.spread
+        )
+        for n, (one, two) in enumerate(self.inner):
+            inside = one.coarsened(rescale[n], activation_step(hidden[n]), HIDDEN.spread)
+            self.log_hidden.data[n].copy_(inside.log())
+            one.calibrate(rescale[n], inside)
+            trunk_step = two.coarsened(inside, trunk_step, TRUNK.spread)
+        self.trunk_step.copy_(trunk_step)
+        self.first.calibrate(self.input_step, trunk_step)
+        for n, (_, two) in enumerate(self.inner):
+            two.calibrate(self.log_hidden[n].exp(), trunk_step)
+        self.last.calibrate(rescale[-1], self.output_step)
+
+    def rescale_multiplier(self, n):
+        real = self.trunk_step * torch.exp(-self.log_rescale[n]) * 2.0**15
+        return RoundThrough.apply(real.clamp(1, MULTIPLIER_LIMIT))
+
+    def forward(self, latents):
+        low = self.low_precision_backward
+        rescale, hidden = self.log_rescale.exp(), self.log_hidden.exp()
+        x = latents.clamp(-LATENT_LIMIT, LATENT_LIMIT)
+        trunk = self.first(x, self.input_step, self.trunk_step, False, low)
+        for n, (one, two) in enumerate(self.inner):
+            x = Rescale.apply(trunk, by_channel(self.rescale_multiplier(n)))
+            x = one(x, rescale[n], hidden[n], True, low)
+            x = two(x, hidden[n], self.trunk_step, False, low)
+            trunk = (trunk + x).clamp(*INT16)
+        x = Rescale.apply(trunk, by_channel(self.rescale_multiplier(len(self.inner))))
+        return self.last(x, rescale[-1], self.output_step, False, low)
+
+
+class QuantisedStaticPrior(StaticPrior):
+    """A `StaticPrior` of whole numbers."""
+
+    def values(self):
+        return RoundThrough.apply(super().values())
+
+
+def layer(convolution, headroom, **units):
+    return QuantisedConvolution(convolution, headroom.bits, headroom.needed, **units)
+
+
+def activation_step(activation):
+    """Per-channel step that covers all activations seen; dead channels get a floor."""
+    top = activation.detach().amax((0, 2, 3))
+    return top.clamp(min=0.05 * top.mean().item() + 1e-6) / ACTIVATION_LIMIT
+
+
+def integer_twin(flow):
+    """An uncalibrated integer twin of a float flow, on its device."""
+    twin = copy.deepcopy(flow)
+    for level in twin.levels:
+        for n, network in enumerate(level.couplings):
+            level.couplings[n] = QuantisedNetwork(network, prior=False)
+        for n, network in enumerate(level.priors):
+            if isinstance(network, StaticPrior):
+                level.priors[n] = QuantisedStaticPrior(len(network.parameters_) // 2)
+                level.priors[n].load_state_dict(network.state_dict())
+            else:
+                level.priors[n] = QuantisedNetwork(network, prior=True)
+    return twin.to(next(flow.parameters()))
+
+
+def quantised(flow, images):
+    """An integer twin of a float flow, calibrated on u8 images [N, 3, H, W]."""
+    twin = integer_twin(flow)
+    seen = {}
+    handles = [
+        network.register_forward_pre_hook(lambda m, inputs: seen.update({m: inputs[0]}))
+        for _, network in flow.networks()
+    ]
+    with torch.no_grad():
+        flow(images)
+        for (_, network), (_, integer) in zip(flow.networks(), twin.networks()):
+            integer.calibrate(network, seen[network])
+    for handle in handles:
+        handle.remove()
+    return twin

@@ -1,0 +1,189 @@
+"""Tests of the training code: `python -m pytest ops/training` (about half a minute)."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from data import CropSampler, box_reduce
+from export import export, integer_model, validate
+from flow import SHAPES, Flow, code_length, squeeze, to_latents, to_pixels, unsqueeze
+from integer import ESCAPE_START, IntegerModel, LogisticCDF, cdf_tables, rans_encode
+from quantise import quantised
+from trainer import Schedule, Trainer
+from vectors import images, random_flow, vectors
+
+TINY = ("tiny-lifting", "tiny-permuted")
+SEED = 5
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module", params=TINY)
+def flows(request):
+    """(float flow, quantised flow, integer model) of random weights."""
+    flow = random_flow(SHAPES[request.param], SEED)
+    twin = quantised(flow, torch.from_numpy(images(6, 16, 16, seed=SEED)).double())
+    return flow, twin, integer_model(twin)
+
+
+def test_colour_and_squeeze_are_reversible():
+    block = torch.from_numpy(images(3, 8, 12, SEED))
+    for colour in ("ycocg-r", "none"):
+        latents = to_latents(block, colour)
+        assert torch.equal(to_pixels(unsqueeze(squeeze(latents)), colour), block.float())
+
+
+def test_squeeze_orders_channels_by_position_then_colour():
+    z = torch.arange(3 * 2 * 2).view(1, 3, 2, 2)
+    assert squeeze(z).flatten().tolist() == [0, 4, 8, 1, 5, 9, 2, 6, 10, 3, 7, 11]
+
+
+def test_couplings_are_inverted_exactly(flows):
+    flow, _, _ = flows
+    z = torch.randint(-200, 200, (2, flow.levels[0].plan.channels, 4, 4)).double()
+    with torch.no_grad():
+        assert torch.equal(flow.levels[0].uncouple(flow.levels[0].couple(z)), z)
+
+
+def test_fake_quantised_latents_and_priors_equal_the_integer_model(flows):
+    _, twin, model = flows
+    block = images(3, 16, 16, seed=SEED + 1)
+    with torch.no_grad():
+        found = list(twin.passes(torch.from_numpy(block).double()))
+    ordered, begin = [], 0
+    for level in twin.levels:
+        ordered.insert(0, found[begin : begin + len(level.plan.groups)])
+        begin += len(level.plan.groups)
+    flat = [group for groups in ordered for group in groups]
+    for (values, parameters), expected in zip(flat, model.forward(block), strict=True):
+        means, scales = parameters.chunk(2, 1)
+        for mine, integer in zip((values, means, scales.clamp(0, 127)), expected):
+            assert np.array_equal(mine.permute(0, 2, 3, 1).numpy(), integer)
+
+
+def test_gradients_reach_every_parameter_of_the_quantised_flow(flows):
+    _, twin, _ = flows
+    loss = twin(torch.from_numpy(images(3, 16, 16, seed=SEED)).double()).sum()
+    for name, gradient in zip(
+        dict(twin.named_parameters()), torch.autograd.grad(loss, list(twin.parameters()))
+    ):
+        assert torch.isfinite(gradient).all(), name
+        assert gradient.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize("size", [(1, 1, 1), (2, 5, 9), (1, 8, 8)])
+def test_integer_model_restores_every_size(flows, size):
+    block = images(*size, seed=SEED)
+    vectors(flows[2], block)  # raises unless the inverse restores the block
+
+
+def test_export_loads_again_and_is_repeatable(flows, tmp_path):
+    model = flows[2]
+    paths = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
+    for path in paths:
+        export(model, path, "tiny", {"seed": SEED})
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    loaded = IntegerModel.load(paths[0])
+    assert loaded.flow == json.loads(json.dumps(model.flow))
+    assert all(np.array_equal(loaded.arrays[k], v) for k, v in model.arrays.items())
+    block = images(2, 8, 8, seed=SEED)
+    assert loaded.bits(block) == model.bits(block)
+
+
+def test_validation_refuses_sums_beyond_32_bits(flows):
+    model = IntegerModel(flows[2].flow, dict(flows[2].arrays))
+    name = next(n for n in model.arrays if n.endswith("last.bias"))
+    model.arrays[name] = np.full_like(model.arrays[name], 2**31 - 1)
+    with pytest.raises(ValueError, match="sums may leave 32 bits"):
+        validate(model)
+
+
+def test_every_cdf_row_is_monotone_and_sums_to_the_whole():
+    cdf = LogisticCDF(cdf_tables())
+    for scale in range(128):
+        window = int(cdf.window[scale])
+        assert (32 * window + 48) * int(cdf.inverse_scale[scale]) < 2**31
+        bins = np.arange(-window, window + 2)
+        for phase in (-16, -1, 0, 15):
+            edges = cdf.cumulative(bins, phase, scale)
+            assert edges[0] == 0 and edges[-1] == ESCAPE_START
+            assert (np.diff(edges) >= 1).all(), (scale, phase)
+
+
+def test_integer_cdf_costs_what_the_logistic_says():
+    generator = np.random.default_rng(SEED)
+    scales = generator.integers(20, 110, 4000)
+    means = generator.integers(-1000, 1000, 4000)
+    pixels = 0.05 * 1280 ** (scales / 127)
+    values = np.round(generator.logistic(means / 32, pixels)).astype(np.int64)
+    starts, frequencies = LogisticCDF(cdf_tables()).intervals(values, means, scales)
+    integer = np.where(starts == ESCAPE_START, 32, 16 - np.log2(frequencies)).mean()
+    parameters = torch.from_numpy(np.stack([means, scales], 0)).double().view(1, 2, -1, 1)
+    exact = code_length(torch.from_numpy(values).double().view(1, 1, -1, 1), parameters)
+    assert integer == pytest.approx(exact.item() / math.log(2) / 4000, abs=0.01)
+
+
+def test_rans_stream_decodes_to_the_same_intervals():
+    generator = np.random.default_rng(SEED)
+    cdf = LogisticCDF(cdf_tables())
+    means, scales = generator.integers(-500, 500, 300), generator.integers(0, 128, 300)
+    values = (means + 16 >> 5) + generator.integers(-6, 7, 300)
+    coded = cdf.intervals(values, means, scales)
+    stream = rans_encode([values], [coded]).tobytes()
+    states = np.frombuffer(stream, "<u4", 32).astype(np.int64)
+    words = iter(np.frombuffer(stream, "<u2", offset=128).tolist())
+
+    def take(lane, start, frequency):
+        assert start <= states[lane] & 0xFFFF < start + frequency
+        states[lane] = frequency * (states[lane] >> 16) + (states[lane] & 0xFFFF) - start
+        if states[lane] < 1 << 16:
+            states[lane] = states[lane] << 16 | next(words)
+
+    for n, (start, frequency) in enumerate(zip(*(c.tolist() for c in coded))):
+        take(n % 32, start, frequency)
+        if start == ESCAPE_START:
+            take(n % 32, int(values[n]) & 0xFFFF, 1)
+    assert (states == 1 << 16).all() and next(words, None) is None
+
+
+def test_box_reduction_is_the_rounded_mean():
+    image = np.arange(4 * 4 * 3, dtype=np.uint8).reshape(4, 4, 3)
+    expected = image.reshape(2, 2, 2, 2, 3).mean((1, 3))
+    assert np.array_equal(box_reduce(image, 2), np.floor(expected + 0.5).astype(np.uint8))
+
+
+def test_schedule_depends_only_on_the_time_trained():
+    schedule = Schedule(minutes=10, peak_rate=1e-3)
+    assert schedule.rate(0, 0) == pytest.approx(1e-3 / 200)
+    assert schedule.rate(300, 1000) == pytest.approx(1e-3 * 0.505)
+    assert schedule.rate(600, 5000) == pytest.approx(1e-5)
+    assert schedule.crop_and_batch(399) == (32, 32)
+    assert schedule.crop_and_batch(400) == (64, 16)
+
+
+def test_a_resumed_run_continues_exactly(tmp_path):
+    def trainer():
+        photographs = [images(1, 24, 24, seed=n)[0].transpose(1, 2, 0) for n in range(2)]
+        schedule = Schedule(1, 1e-3, small_crop=8, large_crop=16, small_batch=2, large_batch=1)
+        sampler = CropSampler(photographs, 16, {1: 1.0})
+        return Trainer(Flow(SHAPES["tiny-lifting"]), schedule, sampler, {}, tmp_path)
+
+    whole, first = trainer(), trainer()
+    expected = [step(whole) for _ in range(6)]
+    found = [step(first) for _ in range(3)]
+    first.save()
+    second = trainer()
+    assert second.resume()
+    found += [step(second) for _ in range(3)]
+    assert found == expected
+    assert all(torch.equal(a, b) for a, b in zip(whole.average, second.average))
+
+
+def step(trainer):
+    """One update that counts as ten seconds of training."""
+    loss = trainer.train_step()
+    trainer.seconds += 10
+    return loss

@@ -1,0 +1,259 @@
+import Archive
+import Codec
+import Dataset
+package import JobProtocol
+import Raster
+import Synchronization
+
+/// Why a shard was not done.
+package struct JobRunError: Error, Equatable, Sendable {
+    package enum Reason: Equatable, Sendable {
+        /// To be reported to the coordinator.
+        case failed(FailureClass)
+        /// The lease is gone: report nothing.
+        case lost
+    }
+
+    package let reason: Reason
+    /// What failed and where, for people.
+    package let message: String
+    /// The destination's device or quota is full.
+    package let isNoSpace: Bool
+
+    package init(_ reason: Reason, _ message: String, isNoSpace: Bool = false) {
+        self.reason = reason
+        self.message = message
+        self.isNoSpace = isNoSpace
+    }
+}
+
+/// One shard, top to bottom: read, encode, verify, place.
+///
+/// Nothing is placed that was not decoded on another kernel path and compared with the source, and
+/// nothing while it is uncertain whether the lease is still held.
+package struct JobRun: Sendable {
+    /// From this lease of a shard on, a file that cannot be read is missing, whatever the reason:
+    /// an error that may pass has had its chances, and a job must end.
+    static let lastPatientLease: UInt32 = 3
+
+    private let lease: Lease
+    private let models: ModelStore
+    private let keeper: LeaseKeeper
+    /// Tasks at a time.
+    private let threads: Int
+
+    package init(lease: Lease, models: ModelStore, keeper: LeaseKeeper, threads: Int) {
+        self.lease = lease
+        self.models = models
+        self.keeper = keeper
+        self.threads = threads
+    }
+
+    /// Does the shard and returns what to report.
+    ///
+    /// - Throws: ``JobRunError``, or `CancellationError` when the task is cancelled.
+    package func run() async throws -> Completion {
+        let start = monotonicSeconds()
+        let model = try loadModel()
+        let sources = SourceChecks(count: lease.samples.count)
+        let shard = try await encode(model, sources)
+        try await verify(shard, model, sources)
+        try await place(shard)
+        return completion(of: shard, seconds: monotonicSeconds() - start)
+    }
+
+    private func loadModel() throws(JobRunError) -> ModelStore.Loaded {
+        do {
+            return try models.model(id: lease.modelID, datasetFolder: lease.destination)
+        } catch {
+            // A file that is there but does not read may read later or elsewhere.
+            throw JobRunError(
+                .failed(error.reason == .unreadable ? .transient : .config),
+                error.message
+            )
+        }
+    }
+
+    // MARK: - Reading and encoding
+
+    /// What each sample of the source was, as seen before encoding.
+    private final class SourceChecks: Sendable {
+        struct Check: Equatable {
+            let name: String
+            /// Of the file; nil when it could not be read.
+            let file: Digest?
+            /// Of the pixels and of the metadata of an image that the model may take.
+            let pixels: Digest?
+            let metadata: Digest?
+        }
+
+        private let checks: Mutex<[Check?]>
+
+        init(count: Int) {
+            checks = Mutex([Check?](repeating: nil, count: count))
+        }
+
+        func note(_ check: Check, at index: Int) {
+            checks.withLock { $0[index] = check }
+        }
+
+        /// Whether a record describes this sample.
+        func match(_ record: SampleRecord, at index: Int) -> Bool {
+            guard let check = checks.withLock({ $0[index] }), check.name == record.name,
+                check.file == record.sourceDigest
+            else { return false }
+            return switch record.mode {
+            case .missing, .stored: true
+            case .flow:
+                check.pixels != nil && check.pixels == record.pixelDigest
+                    && check.metadata == Digest(of: record.metadata)
+            }
+        }
+    }
+
+    private func encode(
+        _ model: ModelStore.Loaded,
+        _ sources: SourceChecks
+    ) async throws -> ShardEncoder.Shard {
+        let folder = SourceFolder(path: lease.source)
+        try checkSource()
+        return try await ShardEncoder(codec: model.codec).encode(
+            count: lease.samples.count,
+            threads: threads
+        ) { index in
+            let input = try read(lease.samples[index].name, from: folder)
+            var pixels: Digest?
+            var metadata: Digest?
+            if case .image(let decoded) = input.content {
+                pixels = Digest(of: decoded.image.samples)
+                metadata = Digest(of: decoded.metadata)
+            }
+            var file: Digest? = Digest(of: input.bytes)
+            if case .missing = input.content { file = nil }
+            sources.note(
+                .init(name: input.name, file: file, pixels: pixels, metadata: metadata),
+                at: index
+            )
+            keeper.advance(lease.lease, samples: 1, sourceBytes: Int64(input.bytes.count))
+            return input
+        }
+    }
+
+    /// A source that is not mounted here must not turn into a dataset of missing files.
+    private func checkSource() throws(JobRunError) {
+        var scan = SourceFolder(path: lease.source).entries()
+        let first: SourceEntry?
+        do {
+            first = try scan.next()
+        } catch {
+            throw JobRunError(
+                .failed(.transient),
+                "The source is not readable on this machine: \(error)."
+            )
+        }
+        guard first != nil || lease.samples.isEmpty else {
+            throw JobRunError(
+                .failed(.transient),
+                "The source \(lease.source) is empty on this machine; is it mounted?"
+            )
+        }
+    }
+
+    private func read(
+        _ name: String,
+        from folder: SourceFolder
+    ) throws(JobRunError) -> ShardEncoder.Input {
+        let bytes: [UInt8]
+        do {
+            bytes = try folder.read(name)
+        } catch {
+            guard error.isPermanent || lease.lease.fence.counter >= Self.lastPatientLease else {
+                throw JobRunError(.failed(.transient), "cannot read \(error)")
+            }
+            return ShardEncoder.Input(
+                name: name,
+                bytes: [],
+                format: nil,
+                content: .missing(reason: "cannot read \(error)")
+            )
+        }
+        let found = classify(name: name, bytes: bytes)
+        let content: ShardEncoder.Input.Content =
+            switch found.content {
+            case .image(let image): .image(image)
+            case .stored(let reason):
+                .stored(reason: "\(reason)", isProblem: reason.isProblem)
+            }
+        return ShardEncoder.Input(name: name, bytes: bytes, format: found.format, content: content)
+    }
+
+    // MARK: - Verifying and placing
+
+    /// Opens the bytes as a reader would, decodes every block on another kernel path and compares
+    /// every pixel and byte, by SHA-256, with what was read from the source.
+    private func verify(
+        _ shard: ShardEncoder.Shard,
+        _ model: ModelStore.Loaded,
+        _ sources: SourceChecks
+    ) async throws {
+        let reader: ShardReader
+        let decoder: ShardDecoder
+        do {
+            reader = try ShardReader(shard.bytes)
+            try reader.checkDigest()
+            decoder = try ShardDecoder(reader: reader, codec: model.verifier)
+        } catch {
+            throw JobRunError(.failed(.integrity), "The new shard does not open: \(error).")
+        }
+        let isComplete =
+            reader.samples.count == lease.samples.count
+            && reader.samples.indices.allSatisfy { sources.match(reader.samples[$0], at: $0) }
+        guard isComplete else {
+            throw JobRunError(.failed(.integrity), "The new shard's index is not the source's.")
+        }
+        if let failure = try await decoder.verify(threads: threads).min(by: { $0.key < $1.key }) {
+            throw JobRunError(
+                .failed(.integrity),
+                "The new shard does not decode to its source: \(failure.value)"
+            )
+        }
+    }
+
+    private func place(_ shard: ShardEncoder.Shard) async throws {
+        try Task.checkCancellation()
+        guard await keeper.settledStanding(of: lease.lease) == .held else {
+            throw JobRunError(.lost, "The lease \(lease.lease) is no longer held.")
+        }
+        let path = DatasetLayout.shardFile(ordinal: lease.ordinal, sha256: shard.sha256.hex)
+        let name = String(path.dropFirst(DatasetLayout.shardFolder.count + 1))
+        let folder = "\(lease.destination)/\(DatasetLayout.shardFolder)"
+        do {
+            try OutputFolder.makeFolders(folder)
+            // A file of this name has this content, or the coordinator's check refuses it.
+            _ = try placeFile(shard.bytes, name: name, in: folder)
+        } catch {
+            throw JobRunError(.failed(.transient), "\(error)", isNoSpace: error.isNoSpace)
+        }
+    }
+
+    private func completion(of shard: ShardEncoder.Shard, seconds: Double) -> Completion {
+        let summary = shard.summary
+        let storedBytes = summary.sourceBytes - summary.flowSourceBytes
+        return Completion(
+            lease: lease.lease,
+            sha256: shard.sha256.hex,
+            bytes: Int64(shard.bytes.count),
+            totals: ShardTotals(
+                samples: summary.samples,
+                flowSamples: summary.flowSamples,
+                storedSamples: summary.storedSamples,
+                sourceBytes: Int64(summary.sourceBytes),
+                flowDimensions: Int64(summary.flowDimensions),
+                // Everything in the file but stored files: headers, index and metadata count.
+                flowBytes: summary.flowSamples == 0 ? 0 : Int64(shard.bytes.count - storedBytes)
+            ),
+            problems: summary.problems.map { SampleProblem(name: $0.name, reason: $0.reason) },
+            seconds: seconds
+        )
+    }
+}
