@@ -144,15 +144,16 @@ let package = Package(
             resources: [.copy("models")],
             [
                 "Archive", "Codec", "CoordinatorClient", "Dataset", "Flow", "JobProtocol",
-                "Kernels", logging,
+                "Kernels",
+                "Raster", logging,
             ]
         ),
         program(
             "flowpack",
             path: "Sources/flowpack",
             [
-                "Archive", "Coordinator", "CoordinatorClient", "Flow", "JobProtocol", "Kernels",
-                "Worker", argumentParser, logging, lifecycle,
+                "Archive", "Codec", "Coordinator", "CoordinatorClient", "Flow", "JobProtocol",
+                "Kernels", "Raster", "Worker", argumentParser, logging, lifecycle,
             ]
         ),
         program(
@@ -189,8 +190,11 @@ let package = Package(
         tests("CoordinatorClient", ["CoordinatorClient", "JobProtocol"]),
         tests(
             "Worker",
-            ["Worker", "JobProtocol", "Archive", "Codec", "Flow", "Kernels", "Raster"]
+            [
+                "Worker", "JobProtocol", "Archive", "Codec", "CoordinatorClient", "Flow",
+                "Kernels", "Raster", logging,
+            ]
         ),
-        tests("Command", ["JobProtocol"]),
+        tests("Command", ["JobProtocol", "flowpack", "flowpack-coordinator", "flowpack-worker"]),
     ]
 )

@@ -81,9 +81,9 @@ package struct JobRun: Sendable {
         struct Check: Equatable {
             let name: String
             /// Of the file; nil when it could not be read.
-            let file: Digest?
+            let file: SampleDigest?
             /// Of the pixels and of the metadata of an image that the model may take.
-            let pixels: Digest?
+            let pixels: SampleDigest?
             let metadata: Digest?
         }
 
@@ -122,13 +122,13 @@ package struct JobRun: Sendable {
             threads: threads
         ) { index in
             let input = try read(lease.samples[index].name, from: folder)
-            var pixels: Digest?
+            var pixels: SampleDigest?
             var metadata: Digest?
             if case .image(let decoded) = input.content {
-                pixels = Digest(of: decoded.image.samples)
+                pixels = SampleDigest(of: decoded.image.samples)
                 metadata = Digest(of: decoded.metadata)
             }
-            var file: Digest? = Digest(of: input.bytes)
+            var file: SampleDigest? = SampleDigest(of: input.bytes)
             if case .missing = input.content { file = nil }
             sources.note(
                 .init(name: input.name, file: file, pixels: pixels, metadata: metadata),

@@ -67,6 +67,13 @@ struct ByteCursor {
         return digest
     }
 
+    mutating func sampleDigest() throws(ArchiveError) -> SampleDigest {
+        guard let digest = SampleDigest(bytes: try take(SampleDigest.byteCount)) else {
+            throw error(.truncated)
+        }
+        return digest
+    }
+
     /// Passes over bytes that must be zero.
     mutating func reserved(_ count: Int) throws(ArchiveError) {
         if let index = try take(count).firstIndex(where: { $0 != 0 }) {
@@ -74,7 +81,7 @@ struct ByteCursor {
         }
     }
 
-    /// UTF-8 text behind its length.
+    /// Bytes behind their length.
     mutating func text(limitBytes: Int) throws(ArchiveError) -> ArraySlice<UInt8> {
         let start = offset
         let count = try varint()

@@ -1,6 +1,6 @@
 import Crypto
 
-/// A SHA-256 digest (FIPS 180-4).
+/// A SHA-256 digest (FIPS 180-4) of a whole file: a model, a shard.
 package struct Digest: Hashable, Sendable {
     package static let byteCount = 32
 
@@ -46,4 +46,23 @@ package struct Digest: Hashable, Sendable {
 
 extension Digest: CustomStringConvertible {
     package var description: String { hex }
+}
+
+/// The first 16 bytes of a SHA-256 digest, which a shard holds for each of its samples.
+package struct SampleDigest: Hashable, Sendable {
+    package static let byteCount = 16
+
+    /// 16 bytes.
+    package let bytes: [UInt8]
+
+    /// The digest of a file or of an image's samples.
+    package init(of bytes: [UInt8]) {
+        self.bytes = Array(Digest(of: bytes).bytes.prefix(Self.byteCount))
+    }
+
+    /// A digest from its 16 bytes; nil for any other count.
+    init?(bytes: some Collection<UInt8>) {
+        guard bytes.count == Self.byteCount else { return nil }
+        self.bytes = Array(bytes)
+    }
 }

@@ -2,13 +2,13 @@ package import Raster
 
 /// One file of the source, as the index of a shard lists it.
 package struct SampleRecord: Equatable, Sendable {
-    package enum Mode: UInt8, CaseIterable, Sendable {
+    package enum Mode: Sendable {
         /// The pixels are coded by the model.
-        case flow = 0
+        case flow
         /// The bytes of the file are kept.
-        case stored = 1
+        case stored
         /// The file could not be read.
-        case missing = 2
+        case missing
     }
 
     /// Relative path; see ``isValidName(_:)``.
@@ -23,7 +23,7 @@ package struct SampleRecord: Equatable, Sendable {
     /// Length of the source file; 0 when missing.
     package let sourceBytes: Int
     /// Of the source file; nil when missing.
-    package let sourceDigest: Digest?
+    package let sourceDigest: SampleDigest?
     /// The blocks that hold the sample: one; the bands of a large image; none when missing.
     package let blocks: Range<Int>
     /// Of the image in pixels; 0 unless in mode flow.
@@ -31,7 +31,7 @@ package struct SampleRecord: Equatable, Sendable {
     /// Of the image in pixels; 0 unless in mode flow.
     package let height: Int
     /// Of the samples `[channel][y][x]`, red first; nil unless in mode flow.
-    package let pixelDigest: Digest?
+    package let pixelDigest: SampleDigest?
     /// What the file holds beside the pixels (``Raster/DecodedImage/metadata``); mode flow only.
     package let metadata: [UInt8]
 
@@ -43,11 +43,11 @@ package struct SampleRecord: Equatable, Sendable {
         name: String,
         format: ImageFormat,
         sourceBytes: Int,
-        sourceDigest: Digest,
+        sourceDigest: SampleDigest,
         blocks: Range<Int>,
         width: Int,
         height: Int,
-        pixelDigest: Digest,
+        pixelDigest: SampleDigest,
         metadata: [UInt8]
     ) -> SampleRecord {
         SampleRecord(
@@ -73,7 +73,7 @@ package struct SampleRecord: Equatable, Sendable {
         reason: String,
         isProblem: Bool,
         sourceBytes: Int,
-        sourceDigest: Digest,
+        sourceDigest: SampleDigest,
         block: Int
     ) -> SampleRecord {
         SampleRecord(
@@ -125,112 +125,202 @@ package struct SampleRecord: Equatable, Sendable {
     }
 }
 
+/// What a record leaves out because the records before it have it.
+struct RecordHistory {
+    /// Of the sample before; empty at the first.
+    private(set) var name = ""
+    /// Of the last sample that had any.
+    private(set) var metadata: [UInt8] = []
+    /// Of the last sample that had one.
+    private(set) var reason = ""
+
+    mutating func note(_ record: SampleRecord) {
+        name = record.name
+        if !record.metadata.isEmpty { metadata = record.metadata }
+        if !record.reason.isEmpty { reason = record.reason }
+    }
+}
+
 extension SampleRecord {
-    /// The record as the index holds it behind that of a sample with another name.
-    func bytes(previousName: String) -> [UInt8] {
-        var bytes = [mode.rawValue, format?.number ?? 0, isProblem ? 1 : 0]
-        let shared = zip(name.utf8, previousName.utf8).prefix { $0 == $1 }.count
-        bytes.append(varint: shared)
-        bytes.append(text: name.utf8.dropFirst(shared))
-        bytes.append(text: reason.utf8)
+    /// Bits 0–1 of a record's head.
+    private enum Kind: UInt8 {
+        case flow = 0
+        case stored = 1
+        case storedWithProblem = 2
+        case missing = 3
+    }
+
+    /// Bits 6–7 of a record's head: where its metadata or reason is.
+    private enum TextPlace: UInt8 {
+        case none = 0
+        case record = 1
+        case history = 2
+    }
+
+    private var kind: Kind {
+        switch mode {
+        case .flow: .flow
+        case .stored: isProblem ? .storedWithProblem : .stored
+        case .missing: .missing
+        }
+    }
+
+    /// The record as the index holds it behind those of the history.
+    func bytes(after history: RecordHistory) -> [UInt8] {
+        let text = mode == .flow ? metadata : Array(reason.utf8)
+        let isRepeated = text == (mode == .flow ? history.metadata : Array(history.reason.utf8))
+        let place: TextPlace = text.isEmpty ? .none : isRepeated ? .history : .record
+        var bytes = [kind.rawValue | (format?.number ?? 0) << 2 | place.rawValue << 6]
+        let start = zip(name.utf8, history.name.utf8).prefix { $0 == $1 }.count
+        let rest = name.utf8.dropFirst(start)
+        let end = zip(rest.reversed(), history.name.utf8.dropFirst(start).reversed())
+            .prefix { $0 == $1 }.count
+        bytes.append(varint: start)
+        bytes.append(varint: end)
+        bytes.append(text: rest.dropLast(end))
+        if place == .record { bytes.append(text: text) }
         if let sourceDigest {
             bytes.append(varint: sourceBytes)
             bytes += sourceDigest.bytes
             bytes.append(varint: blocks.lowerBound)
         }
-        if let pixelDigest {
-            bytes.append(varint: blocks.count)
-            bytes.append(varint: width)
-            bytes.append(varint: height)
-            bytes += pixelDigest.bytes
-            bytes.append(text: metadata)
-        }
+        if let pixelDigest { bytes += pixelDigest.bytes }
         return bytes
     }
 
-    /// Reads and checks a record on its own; whether it fits the blocks is the reader's check.
-    init(_ cursor: inout ByteCursor, previousName: String) throws(ArchiveError) {
+    /// Reads and checks a record.
+    init(
+        _ cursor: inout ByteCursor,
+        after history: RecordHistory,
+        in blocks: [BlockHeader]
+    ) throws(ArchiveError) {
         let start = cursor.offset
-        guard let mode = Mode(rawValue: try cursor.byte()) else {
-            throw cursor.error(.malformed("mode"), at: start)
+        let head = try cursor.byte()
+        guard let kind = Kind(rawValue: head & 3), let place = TextPlace(rawValue: head >> 6) else {
+            throw cursor.error(.reservedBits, at: start)
         }
-        let formatNumber = try cursor.byte()
+        let formatNumber = head >> 2 & 15
         let format = ImageFormat.allCases.first { $0.number == formatNumber }
         guard formatNumber == 0 || format != nil else {
-            throw cursor.error(.malformed("format"), at: start + 1)
+            throw cursor.error(.malformed("format"), at: start)
         }
-        let flags = try cursor.byte()
-        guard flags <= 1 else { throw cursor.error(.reservedBits, at: start + 2) }
-        let name = try Self.readName(&cursor, previousName)
-        let reasonStart = cursor.offset
-        let reasonBytes = try cursor.text(limitBytes: ShardFormat.reasonLimitBytes)
-        guard let reason = String(validating: reasonBytes, as: UTF8.self) else {
-            throw cursor.error(.malformed("reason: not UTF-8"), at: reasonStart)
-        }
-        switch mode {
+        let name = try Self.readName(&cursor, history.name)
+        switch kind {
         case .flow:
-            let sourceBytes = try cursor.varint()
-            let sourceDigest = try cursor.digest()
-            let firstBlock = try Self.readBlockNumber(&cursor)
-            let blockCount = try Self.readBlockNumber(&cursor)
-            let width = try cursor.varint()
-            let height = try cursor.varint()
-            let pixelDigest = try cursor.digest()
-            let metadata = Array(try cursor.text(limitBytes: cursor.remaining))
-            guard let format, format == .png || format == .pnm, flags == 0, reason.isEmpty else {
-                throw cursor.error(.malformed("flow sample"), at: start)
+            guard let format, format == .png || format == .pnm else {
+                throw cursor.error(.malformed("format of a flow sample"), at: start)
             }
+            let metadata = try Self.readMetadata(&cursor, place, history)
+            let sourceBytes = try cursor.varint()
+            let sourceDigest = try cursor.sampleDigest()
+            let number = try Self.readBlockNumber(&cursor, .flow, blocks, name)
+            let bands = blocks[(number + 1)...].prefix(while: \.continuesImage)
             self = .flow(
                 name: name,
                 format: format,
                 sourceBytes: sourceBytes,
                 sourceDigest: sourceDigest,
-                blocks: firstBlock..<(firstBlock + blockCount),
-                width: width,
-                height: height,
-                pixelDigest: pixelDigest,
+                blocks: number..<(number + 1 + bands.count),
+                width: blocks[number].width,
+                height: bands.reduce(blocks[number].height) { $0 + $1.height },
+                pixelDigest: try cursor.sampleDigest(),
                 metadata: metadata
             )
-        case .stored:
+        case .stored, .storedWithProblem:
             self = .stored(
                 name: name,
                 format: format,
-                reason: reason,
-                isProblem: flags == 1,
+                reason: try Self.readReason(&cursor, place, history),
+                isProblem: kind == .storedWithProblem,
                 sourceBytes: try cursor.varint(),
-                sourceDigest: try cursor.digest(),
-                block: try Self.readBlockNumber(&cursor)
+                sourceDigest: try cursor.sampleDigest(),
+                block: try Self.readBlockNumber(&cursor, .stored, blocks, name)
             )
         case .missing:
-            guard format == nil, flags == 1 else {
-                throw cursor.error(.malformed("missing sample"), at: start)
+            guard format == nil else {
+                throw cursor.error(.malformed("format of a missing sample"), at: start)
             }
-            self = .missing(name: name, reason: reason)
+            self = .missing(name: name, reason: try Self.readReason(&cursor, place, history))
         }
     }
 
     private static func readName(
         _ cursor: inout ByteCursor,
-        _ previousName: String
+        _ previous: String
     ) throws(ArchiveError) -> String {
         let start = cursor.offset
-        let shared = try cursor.varint()
-        guard shared <= previousName.utf8.count else {
+        let sharedStart = try cursor.varint()
+        let sharedEnd = try cursor.varint()
+        guard max(sharedStart, sharedEnd) <= previous.utf8.count else {
             throw cursor.error(.malformed("name"), at: start)
         }
         let rest = try cursor.text(limitBytes: ShardFormat.nameLimitBytes)
-        let bytes = Array(previousName.utf8.prefix(shared)) + rest
+        let bytes = previous.utf8.prefix(sharedStart) + rest + previous.utf8.suffix(sharedEnd)
         guard let name = String(validating: bytes, as: UTF8.self), isValidName(name) else {
             throw cursor.error(.malformed("name"), at: start)
         }
         return name
     }
 
-    private static func readBlockNumber(_ cursor: inout ByteCursor) throws(ArchiveError) -> Int {
+    /// Reads a text that the head says is there, or takes it from the history.
+    private static func readText<Text: RangeReplaceableCollection>(
+        _ cursor: inout ByteCursor,
+        _ place: TextPlace,
+        history: Text,
+        read: (inout ByteCursor) throws(ArchiveError) -> Text
+    ) throws(ArchiveError) -> Text {
+        let start = cursor.offset
+        let text =
+            switch place {
+            case .none: Text()
+            case .record: try read(&cursor)
+            case .history: history
+            }
+        guard place == .none || !text.isEmpty else {
+            throw cursor.error(.malformed("text: empty"), at: start)
+        }
+        return text
+    }
+
+    private static func readMetadata(
+        _ cursor: inout ByteCursor,
+        _ place: TextPlace,
+        _ history: RecordHistory
+    ) throws(ArchiveError) -> [UInt8] {
+        try readText(&cursor, place, history: history.metadata) { cursor throws(ArchiveError) in
+            Array(try cursor.text(limitBytes: cursor.remaining))
+        }
+    }
+
+    private static func readReason(
+        _ cursor: inout ByteCursor,
+        _ place: TextPlace,
+        _ history: RecordHistory
+    ) throws(ArchiveError) -> String {
+        let start = cursor.offset
+        return try readText(&cursor, place, history: history.reason) {
+            cursor throws(ArchiveError) in
+            let bytes = try cursor.text(limitBytes: ShardFormat.reasonLimitBytes)
+            guard let reason = String(validating: bytes, as: UTF8.self) else {
+                throw cursor.error(.malformed("reason: not UTF-8"), at: start)
+            }
+            return reason
+        }
+    }
+
+    /// Reads the number of a block of a kind that does not continue an image.
+    private static func readBlockNumber(
+        _ cursor: inout ByteCursor,
+        _ kind: BlockHeader.Kind,
+        _ blocks: [BlockHeader],
+        _ name: String
+    ) throws(ArchiveError) -> Int {
         let start = cursor.offset
         let number = try cursor.varint()
-        guard number <= Int(UInt32.max) else {
-            throw cursor.error(.malformed("block number"), at: start)
+        guard
+            number < blocks.count, blocks[number].kind == kind, !blocks[number].continuesImage
+        else {
+            throw ArchiveError(.malformed("block number"), in: .sample(name), at: start)
         }
         return number
     }

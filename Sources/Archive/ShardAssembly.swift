@@ -7,8 +7,8 @@ struct ShardAssembly {
         let name: String
         let format: ImageFormat?
         let sourceBytes: Int
-        let sourceDigest: Digest
-        let pixelDigest: Digest?
+        let sourceDigest: SampleDigest
+        let pixelDigest: SampleDigest?
         let width: Int
         let height: Int
         let metadata: [UInt8]
@@ -126,6 +126,7 @@ struct ShardAssembly {
             let members = block.kept.filter { samples[$0].isFlow }
             guard !members.isEmpty else { continue }
             let number = writer.appendFlowBlock(
+                continuesImage: !places[members[0]].isEmpty,
                 count: members.count,
                 width: block.width,
                 height: block.height,

@@ -205,7 +205,7 @@ extension ShardDecoder {
     }
 
     private func checked(_ image: Image, _ number: Int) throws(ArchiveError) -> Image {
-        guard Digest(of: image.samples) == reader.samples[number].pixelDigest else {
+        guard SampleDigest(of: image.samples) == reader.samples[number].pixelDigest else {
             throw mismatch(number)
         }
         return image
@@ -213,7 +213,7 @@ extension ShardDecoder {
 
     private func checked(_ file: ArraySlice<UInt8>, _ number: Int) throws(ArchiveError) -> [UInt8] {
         let bytes = Array(file)
-        guard Digest(of: bytes) == reader.samples[number].sourceDigest else {
+        guard SampleDigest(of: bytes) == reader.samples[number].sourceDigest else {
             throw mismatch(number)
         }
         return bytes

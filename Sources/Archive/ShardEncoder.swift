@@ -43,9 +43,9 @@ package struct ShardEncoder: Sendable {
     static let storedBlockFiles = 4096
     /// Most bytes of a stored block with several files.
     static let storedBlockBytes = 1 << 20
-    /// What a record in mode flow has more than one in mode stored: the digest of the pixels and
-    /// some numbers, in bytes.
-    static let flowRecordBytes = 40
+    /// What a record in mode flow has more than one in mode stored, in bytes: the digest of the
+    /// pixels.
+    static let flowRecordBytes = SampleDigest.byteCount
 
     private let codec: any BlockCoding
 
@@ -119,16 +119,16 @@ package struct ShardEncoder: Sendable {
 /// An input with the digests that its record needs.
 struct DigestedInput: Sendable {
     let input: ShardEncoder.Input
-    let sourceDigest: Digest
+    let sourceDigest: SampleDigest
     /// Of an image.
-    let pixelDigest: Digest?
+    let pixelDigest: SampleDigest?
 
     init(_ input: ShardEncoder.Input) {
         self.input = input
-        sourceDigest = Digest(of: input.bytes)
+        sourceDigest = SampleDigest(of: input.bytes)
         if case .image(let decoded) = input.content {
             precondition(decoded.isRGB8 && decoded.image.channels == 3, "an image is 8-bit RGB")
-            pixelDigest = Digest(of: decoded.image.samples)
+            pixelDigest = SampleDigest(of: decoded.image.samples)
         } else {
             pixelDigest = nil
         }

@@ -14,8 +14,8 @@ enum ShardFormat {
     static let reasonLimitBytes = 1024
     /// Width × height of an image in mode flow.
     static let imagePixelLimit = 1 << 28
-    /// Mode, format, flags, and one byte for each of shared, name, reason.
-    static let recordMinimumBytes = 6
+    /// The head, and one byte for each number of the name.
+    static let recordMinimumBytes = 4
 
     static func header(modelID: Digest) -> [UInt8] {
         var bytes = headerMagic
@@ -113,6 +113,8 @@ package struct BlockHeader: Equatable, Sendable {
     static let byteCount = 32
 
     package let kind: Kind
+    /// Whether the image of the block before continues in this one, its only one.
+    package let continuesImage: Bool
     /// Images or files, at least 1.
     package let count: Int
     /// Of every image, in pixels; 0 when stored.
@@ -124,8 +126,16 @@ package struct BlockHeader: Equatable, Sendable {
     /// CRC32C of the payload.
     let payloadChecksum: UInt32
 
-    init(kind: Kind, count: Int, width: Int, height: Int, payload: [UInt8]) {
+    init(
+        kind: Kind,
+        continuesImage: Bool = false,
+        count: Int,
+        width: Int,
+        height: Int,
+        payload: [UInt8]
+    ) {
         self.kind = kind
+        self.continuesImage = continuesImage
         self.count = count
         self.width = width
         self.height = height
@@ -135,7 +145,7 @@ package struct BlockHeader: Equatable, Sendable {
     }
 
     func bytes() -> [UInt8] {
-        var bytes = [kind.rawValue, 0, 0, 0]
+        var bytes = [kind.rawValue, continuesImage ? 1 : 0, 0, 0]
         bytes.append(count, bytes: 4)
         bytes.append(width, bytes: 4)
         bytes.append(height, bytes: 4)
@@ -151,7 +161,8 @@ package struct BlockHeader: Equatable, Sendable {
         var copy = cursor
         let content = try copy.take(Self.byteCount - 4)
         let kind = try cursor.byte()
-        try cursor.reserved(3)
+        let continuation = try cursor.byte()
+        try cursor.reserved(2)
         count = try cursor.integer(bytes: 4)
         width = try cursor.integer(bytes: 4)
         height = try cursor.integer(bytes: 4)
@@ -162,15 +173,18 @@ package struct BlockHeader: Equatable, Sendable {
             throw cursor.error(.malformed("block kind"), at: start)
         }
         self.kind = kind
+        guard continuation <= 1 else { throw cursor.error(.reservedBits, at: start + 1) }
+        continuesImage = continuation == 1
         guard isValid else { throw cursor.error(.malformed("block size"), at: start) }
     }
 
     private var isValid: Bool {
         switch kind {
         case .stored:
-            count >= 1 && width == 0 && height == 0
+            count >= 1 && width == 0 && height == 0 && !continuesImage
         case .flow:
             BlockLimits.allow(count: count, width: width, height: height)
+                && (count == 1 || !continuesImage)
         }
     }
 }

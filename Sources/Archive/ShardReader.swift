@@ -36,7 +36,7 @@ package struct ShardReader: Sendable {
         }
         var cursor = ByteCursor(bytes, footer.index, in: .index)
         (blocks, blockOffsets) = try Self.readBlocks(&cursor, footer)
-        (samples, recordOffsets) = try Self.readSamples(&cursor, footer)
+        (samples, recordOffsets) = try Self.readSamples(&cursor, footer, blocks)
         numbersByName = try Self.numberNames(samples, recordOffsets)
         members = try Self.placeSamples(samples, recordOffsets, blocks)
         self.bytes = bytes
@@ -89,12 +89,21 @@ package struct ShardReader: Sendable {
         blocks.reserveCapacity(footer.blockCount)
         offsets.reserveCapacity(footer.blockCount)
         var offset = ShardFormat.headerBytes
+        var imageHeight = 0
         for _ in 0..<footer.blockCount {
             let start = cursor.offset
             let block = try BlockHeader(&cursor)
             let space = footer.index.lowerBound - offset - BlockHeader.byteCount
             guard block.payloadBytes <= space else {
                 throw cursor.error(.malformed("block length"), at: start)
+            }
+            imageHeight = block.height + (block.continuesImage ? imageHeight : 0)
+            if block.continuesImage {
+                guard
+                    let previous = blocks.last, previous.kind == .flow, previous.count == 1,
+                    previous.width == block.width,
+                    imageHeight <= ShardFormat.imagePixelLimit / block.width
+                else { throw cursor.error(.malformed("band"), at: start) }
             }
             blocks.append(block)
             offsets.append(offset)
@@ -108,15 +117,31 @@ package struct ShardReader: Sendable {
 
     private static func readSamples(
         _ cursor: inout ByteCursor,
-        _ footer: ShardFooter
+        _ footer: ShardFooter,
+        _ blocks: [BlockHeader]
     ) throws(ArchiveError) -> ([SampleRecord], offsets: [Int]) {
         var samples: [SampleRecord] = []
+        var history = RecordHistory()
+        var freePlaces = blocks.map(\.count)
         var offsets: [Int] = []
         samples.reserveCapacity(footer.sampleCount)
         offsets.reserveCapacity(footer.sampleCount)
         for _ in 0..<footer.sampleCount {
-            offsets.append(cursor.offset)
-            samples.append(try SampleRecord(&cursor, previousName: samples.last?.name ?? ""))
+            let start = cursor.offset
+            let sample = try SampleRecord(&cursor, after: history, in: blocks)
+            if let first = sample.blocks.first {
+                freePlaces[first] -= 1
+                guard freePlaces[first] >= 0 else {
+                    throw ArchiveError(
+                        .malformed("number or length of samples"),
+                        in: .block(first),
+                        at: start
+                    )
+                }
+            }
+            samples.append(sample)
+            offsets.append(start)
+            history.note(sample)
         }
         guard cursor.remaining == 0 else { throw cursor.error(.malformed("index length")) }
         return (samples, offsets)
@@ -149,14 +174,6 @@ package struct ShardReader: Sendable {
         var members = [[Int]](repeating: [], count: blocks.count)
         var storedBytes = [Int](repeating: 0, count: blocks.count)
         for (number, sample) in samples.enumerated() {
-            guard sample.blocks.upperBound <= blocks.count, sample.fits(blocks[sample.blocks])
-            else {
-                throw ArchiveError(
-                    .malformed("reference to blocks"),
-                    in: .sample(sample.name),
-                    at: offsets[number]
-                )
-            }
             for block in sample.blocks {
                 members[block].append(number)
                 let (sum, overflow) = storedBytes[block].addingReportingOverflow(sample.sourceBytes)
@@ -176,24 +193,5 @@ package struct ShardReader: Sendable {
             }
         }
         return members
-    }
-}
-
-extension SampleRecord {
-    /// Whether the blocks can hold the sample.
-    fileprivate func fits(_ blocks: ArraySlice<BlockHeader>) -> Bool {
-        switch mode {
-        case .missing:
-            blocks.isEmpty
-        case .stored:
-            blocks.allSatisfy { $0.kind == .stored }
-        case .flow:
-            !blocks.isEmpty
-                && blocks.allSatisfy {
-                    $0.kind == .flow && $0.width == width && ($0.count == 1 || blocks.count == 1)
-                }
-                && blocks.reduce(0) { $0 + $1.height } == height
-                && height <= ShardFormat.imagePixelLimit / width
-        }
     }
 }

@@ -8,16 +8,24 @@ package struct ShardWriter {
     private var blockCount = 0
     private var records: [UInt8] = []
     private var sampleCount = 0
-    private var previousName = ""
+    private var history = RecordHistory()
 
     package init(modelID: Digest) {
         file = ShardFormat.header(modelID: modelID)
     }
 
-    /// Appends a flow block: the coded images of one size.
+    /// Appends a flow block: the coded images of one size, or a band of an image.
     ///
+    /// - Parameters:
+    ///   - continuesImage: Whether this is a band, and not the first, of the image that the block
+    ///     before has a band of.
+    ///   - count: The number of images.
+    ///   - width: Of every image, in pixels.
+    ///   - height: Of every image, in pixels.
+    ///   - payload: The coded images.
     /// - Returns: The block's number.
     package mutating func appendFlowBlock(
+        continuesImage: Bool = false,
         count: Int,
         width: Int,
         height: Int,
@@ -26,6 +34,7 @@ package struct ShardWriter {
         append(
             BlockHeader(
                 kind: .flow,
+                continuesImage: continuesImage,
                 count: count,
                 width: width,
                 height: height,
@@ -57,8 +66,8 @@ package struct ShardWriter {
     /// Appends the record of the next sample; samples of one block come in their order in it.
     package mutating func append(_ record: SampleRecord) {
         precondition(SampleRecord.isValidName(record.name), "a sample's name is a relative path")
-        records += record.bytes(previousName: previousName)
-        previousName = record.name
+        records += record.bytes(after: history)
+        history.note(record)
         sampleCount += 1
     }
 

@@ -134,7 +134,11 @@ struct LocalJob: Sendable {
     ) async throws -> Result {
         var logger = Logger(label: "flowpack") { StreamLogHandler.standardError(label: $0) }
         logger.logLevel = .critical
-        let coordinator = try LocalCoordinator(folder: state, logger: logger)
+        let coordinator = try LocalCoordinator(
+            folder: state,
+            workersSurvived: false,
+            logger: logger
+        )
         try await dismissEarlierWorkers(of: coordinator)
         let (job, before) = try await submit(to: coordinator, modelID, modelBytes)
 
@@ -202,7 +206,7 @@ struct LocalJob: Sendable {
         )
     }
 
-    /// Only one process has the lock, so workers of an earlier run are dead: their shards come back.
+    /// Only one process has the lock, so workers of an earlier run are dead: they leave the list.
     private func dismissEarlierWorkers(of coordinator: LocalCoordinator) async throws {
         for worker in try await coordinator.workers().workers where worker.state != .gone {
             let goodbye = Heartbeat(worker: worker.worker, isLeaving: true)

@@ -51,7 +51,11 @@ import Testing
         let reader = try ShardReader(shard.bytes)
         // 2^21 / 2050 is 1023 rows, 1020 as a multiple of the codec's 4.
         #expect(reader.samples[1].blocks.count == 3)
-        #expect(reader.blocks[reader.samples[1].blocks].map(\.height) == [1020, 1020, 60])
+        let bands = reader.blocks[reader.samples[1].blocks]
+        #expect(bands.map(\.height) == [1020, 1020, 60])
+        #expect(bands.map(\.continuesImage) == [false, true, true])
+        #expect(reader.samples[1].width == 2050)
+        #expect(reader.samples[1].height == 2100)
         let decoder = try ShardDecoder(reader: reader, codec: PlainCodec())
         let isEqual = try decoder.image(at: 1) == image
         #expect(isEqual)
@@ -82,8 +86,8 @@ import Testing
     }
 
     @Test func anImageThatDoesNotPayForItsRecordIsStored() async throws {
-        // A payload of two bytes and 40 of the record.
-        let inputs = [42, 43, 100].map {
+        // A payload of two bytes and 16 of the record.
+        let inputs = [18, 19, 100].map {
             Input.claimed("\($0)", plain(1), sourceBytes: $0)
         }
         #expect(try await reader(of: inputs).samples.map(\.mode) == [.stored, .flow, .flow])

@@ -40,8 +40,8 @@ import Testing
     @Test func recordsHoldWhatIsKnownOfTheSource() async throws {
         let (inputs, shard) = try await mixedShard()
         let samples = try ShardReader(shard.bytes).samples
-        #expect(samples[0].sourceDigest == Digest(of: inputs[0].bytes))
-        #expect(samples[0].pixelDigest == Digest(of: plain(1).samples))
+        #expect(samples[0].sourceDigest == SampleDigest(of: inputs[0].bytes))
+        #expect(samples[0].pixelDigest == SampleDigest(of: plain(1).samples))
         #expect(samples[0].sourceBytes == inputs[0].bytes.count)
         #expect(samples[0].reason.isEmpty)
         #expect(samples[1].reason == "side file")
@@ -77,6 +77,37 @@ import Testing
         #expect(try decoder.file(at: 0) == input.bytes)
     }
 
+    @Test func anImageTakes39BytesOfTheIndexAndWhatIsNewInItsName() async throws {
+        // Lengths of two bytes, metadata that all have; the payload has two bytes for each.
+        let inputs = try (0..<3).map { try Input.ppm("train/\($0).ppm", plain(UInt8($0))) }
+        let two = try await encode(Array(inputs[..<2])).bytes.count
+        #expect(try await encode(inputs).bytes.count - two == 39 + 1 + 2)
+    }
+
+    @Test func textsThatRepeatComeBack() async throws {
+        let image = plain(1, width: 64, height: 64)
+        let metadata = [13, 0, 0, 0] + textChunk
+        let inputs: [Input] = [
+            try .png("a", image, metadata: metadata), .side("b", [1]), .damaged("c", [2]),
+            try .png("d", image), try .png("e", image, metadata: metadata), .damaged("f", [3]),
+            .missing("g"), .side("h", [4]), .side("i", [5]), .missing("j"),
+            try .ppm("k", image), try .png("l", image, metadata: metadata),
+        ]
+        let reader = try ShardReader(try await encode(inputs).bytes)
+        for (sample, input) in zip(reader.samples, inputs) {
+            switch input.content {
+            case .image(let decoded):
+                #expect(sample.mode == .flow)
+                #expect(sample.metadata == decoded.metadata)
+            case .stored(let reason, let isProblem):
+                #expect(sample.reason == reason)
+                #expect(sample.isProblem == isProblem)
+            case .missing(let reason):
+                #expect(sample.problem == reason)
+            }
+        }
+    }
+
     @Test func anEmptyShardIsAShard() async throws {
         let shard = try await encode([])
         #expect(try ShardReader(shard.bytes).samples.isEmpty)
@@ -102,8 +133,8 @@ import Testing
 
     @Test func equalNamesStartingAlikeAreFoundByName() async throws {
         let names = [
-            "train/n01/a_10.png", "train/n01/a_1.png", "train/n02/a_1.png", "u", "\u{FC}",
-            "u\u{308}",
+            "train/n01/a_10.png", "train/n01/a_1.png", "train/n02/a_1.png", "aa", "aaa", "a",
+            "u", "\u{FC}", "u\u{308}", "\u{E4}b", "\u{164}b",
         ]
         let shard = try await encode(names.map { .side($0, Array($0.utf8)) })
         let reader = try ShardReader(shard.bytes)

@@ -85,15 +85,16 @@ def vectors(model, block):
         starts, frequencies = model.cdf.intervals(values, means, scales)
         coded.append((starts.ravel(), frequencies.ravel()))
         result[f"pass{n}.values"] = values.astype(np.int16)
-        result[f"pass{n}.means"] = np.ascontiguousarray(means).astype(np.int16)
-        result[f"pass{n}.scales"] = np.ascontiguousarray(scales).astype(np.uint8)
+        result[f"pass{n}.means"] = means.astype(np.int16)
+        result[f"pass{n}.scales"] = scales.astype(np.uint8)
         result[f"pass{n}.starts"] = starts.astype(np.int32)
         result[f"pass{n}.frequencies"] = frequencies.astype(np.int32)
     result["stream"] = rans_encode([p[0].ravel() for p in passes], coded)
     restored = model.inverse([p[0] for p in passes], len(block), *block.shape[2:])
     if not np.array_equal(restored, block):
         raise AssertionError("the inverse does not restore the block")
-    return result
+    # safetensors writes memory as it lies, whatever the strides.
+    return {name: np.ascontiguousarray(value) for name, value in result.items()}
 
 
 def write(folder):
