@@ -250,7 +250,8 @@ package struct JobRun: Sendable {
                 sourceBytes: Int64(summary.sourceBytes),
                 flowDimensions: Int64(summary.flowDimensions),
                 // Everything in the file but stored files: headers, index and metadata count.
-                flowBytes: summary.flowSamples == 0 ? 0 : Int64(shard.bytes.count - storedBytes)
+                flowBytes: summary.flowSamples == 0 ? 0 : Int64(shard.bytes.count - storedBytes),
+                storedReasons: summary.storedReasons
             ),
             problems: summary.problems.map { SampleProblem(name: $0.name, reason: $0.reason) },
             seconds: seconds

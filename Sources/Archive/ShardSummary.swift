@@ -1,3 +1,5 @@
+import JobProtocol
+
 /// What a shard holds, in numbers.
 package struct ShardSummary: Equatable, Sendable {
     /// A sample that its owner should look at.
@@ -22,6 +24,9 @@ package struct ShardSummary: Equatable, Sendable {
     package var flowDimensions = 0
     /// Of the payloads of all flow blocks.
     package var flowBytes = 0
+    /// Why samples are not in mode flow, and how many for each reason; problems count as "damaged",
+    /// what comes after many different reasons as "other".
+    package var storedReasons: [String: Int] = [:]
     /// In the order of the samples.
     package var problems: [Problem] = []
 
@@ -46,8 +51,17 @@ package struct ShardSummary: Equatable, Sendable {
         case .missing:
             missingSamples += 1
         }
+        if record.mode != .flow {
+            count(reason: record.problem == nil ? record.reason : "damaged")
+        }
         if let problem = record.problem {
             problems.append(Problem(name: record.name, reason: problem))
         }
+    }
+
+    private mutating func count(reason: String) {
+        let isNew = storedReasons[reason] == nil
+        let isFull = storedReasons.count >= Limits.storedReasons - 1
+        storedReasons[isNew && isFull ? "other" : reason, default: 0] += 1
     }
 }

@@ -92,6 +92,8 @@ package struct ShardTotals: Equatable, Codable, Sendable {
     package var flowDimensions: Int64
     /// Bytes that the flow made of them.
     package var flowBytes: Int64
+    /// Why samples are not coded by the flow, and how many for each reason.
+    package var storedReasons: [String: Int]
 
     package static let zero = ShardTotals(
         samples: 0,
@@ -108,7 +110,8 @@ package struct ShardTotals: Equatable, Codable, Sendable {
         storedSamples: Int,
         sourceBytes: Int64,
         flowDimensions: Int64,
-        flowBytes: Int64
+        flowBytes: Int64,
+        storedReasons: [String: Int] = [:]
     ) {
         self.samples = samples
         self.flowSamples = flowSamples
@@ -116,6 +119,7 @@ package struct ShardTotals: Equatable, Codable, Sendable {
         self.sourceBytes = sourceBytes
         self.flowDimensions = flowDimensions
         self.flowBytes = flowBytes
+        self.storedReasons = storedReasons
     }
 
     package static func += (a: inout ShardTotals, b: ShardTotals) {
@@ -125,6 +129,7 @@ package struct ShardTotals: Equatable, Codable, Sendable {
         a.sourceBytes += b.sourceBytes
         a.flowDimensions += b.flowDimensions
         a.flowBytes += b.flowBytes
+        a.storedReasons.merge(b.storedReasons, uniquingKeysWith: +)
     }
 }
 

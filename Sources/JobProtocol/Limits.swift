@@ -37,6 +37,8 @@ package enum Limits {
     package static let workerNameBytes = 64
     /// Longest message, host name or version text in bytes that is kept from a request.
     package static let textBytes = 1024
+    /// Most reasons why samples of a shard are not coded by the flow.
+    package static let storedReasons = 32
     /// Largest request body in bytes: a completion that names every sample of a shard.
     package static let requestBytes = 16 << 20
     /// Largest answer body in bytes that a client reads.

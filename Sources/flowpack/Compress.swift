@@ -82,6 +82,8 @@ struct DatasetSummary: Encodable {
     let flowSamples: Int
     let storedSamples: Int
     let missingSamples: Int
+    /// Why samples are not coded by the model, and how many for each reason.
+    let storedReasons: [String: Int]
     let shards: Int
     let sourceBytes: Int64
     /// Bytes of all shards.
@@ -109,6 +111,7 @@ struct DatasetSummary: Encodable {
         case flowSamples = "flow_samples"
         case storedSamples = "stored_samples"
         case missingSamples = "missing_samples"
+        case storedReasons = "stored_reasons"
         case sourceBytes = "source_bytes"
         case outputBytes = "output_bytes"
         case modelBytes = "model_bytes"
@@ -135,6 +138,7 @@ struct DatasetSummary: Encodable {
         flowSamples = content.flowSamples
         storedSamples = content.storedSamples
         missingSamples = content.samples - content.flowSamples - content.storedSamples
+        storedReasons = content.storedReasons
         shards = manifest.shards.count
         sourceBytes = content.sourceBytes
         outputBytes = manifest.totals.outputBytes
@@ -157,8 +161,12 @@ struct DatasetSummary: Encodable {
     func printTable() {
         var modes = "\(flowSamples) flow, \(storedSamples) stored"
         if missingSamples > 0 { modes += ", \(missingSamples) missing" }
-        var rows = [
-            ["samples", "\(samples) (\(modes))"],
+        let reasons = storedReasons.sorted { ($1.value, $0.key) < ($0.value, $1.key) }
+        var rows = [["samples", "\(samples) (\(modes))"]]
+        if !reasons.isEmpty {
+            rows.append(["stored", reasons.map { "\($0.value) \($0.key)" }.joined(separator: ", ")])
+        }
+        rows += [
             ["source", byteCount(Int(sourceBytes))],
             [
                 "output",

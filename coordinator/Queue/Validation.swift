@@ -69,13 +69,20 @@ extension Completion {
         try require(sha256.isDigest, "sha256 must be 64 lower-case hexadecimal digits")
         try require(bytes >= 0, "bytes must not be negative")
         try require(seconds.isFinite && seconds >= 0, "seconds must not be negative")
-        let counts = [
-            Int64(totals.samples), Int64(totals.flowSamples), Int64(totals.storedSamples),
-            totals.sourceBytes, totals.flowDimensions, totals.flowBytes,
-        ]
+        let counts =
+            [
+                Int64(totals.samples), Int64(totals.flowSamples), Int64(totals.storedSamples),
+                totals.sourceBytes, totals.flowDimensions, totals.flowBytes,
+            ] + totals.storedReasons.values.map { Int64($0) }
         try require(
             counts.allSatisfy { (0...Limits.countCeiling).contains($0) },
             "totals must be 0 to \(Limits.countCeiling)"
+        )
+        try require(
+            totals.storedReasons.count <= Limits.storedReasons
+                && totals.storedReasons.keys.allSatisfy { $0.utf8.count <= Limits.textBytes },
+            "there must be at most \(Limits.storedReasons) reasons of at most "
+                + "\(Limits.textBytes) bytes"
         )
         try require(
             problems.count <= totals.samples,

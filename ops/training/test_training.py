@@ -1,4 +1,4 @@
-"""Tests of the training code: `python -m pytest ops/training` (about half a minute)."""
+"""Tests of the training code: `python -m pytest ops/training`."""
 
 import json
 import math
