@@ -64,6 +64,9 @@ import Testing
         #expect(summary.sourceBytes == inputs.reduce(0) { $0 + $1.bytes.count })
         #expect(summary.flowDimensions == 3 * (64 + 64 * 40 + 64))
         #expect(summary.flowBytes == 2 * 3)
+        #expect(summary.storedReasons.values.reduce(0, +) == 5)
+        #expect(summary.storedReasons["damaged"] == 2)
+        #expect(summary.storedReasons["smaller as it was"] == 1)
         #expect(summary.problems.map(\.name) == ["c.png", "e"])
         #expect(ShardSummary(try ShardReader(shard.bytes)) == summary)
     }

@@ -313,4 +313,22 @@ struct LocalCoordinatorTests {
             #expect(try await coordinator.jobs().jobs == [])
         }
     }
+
+    @Test func aCompletionWithTooManyReasonsIsRefused() async throws {
+        try await withTemporaryFolder { folder in
+            try await withCoordinator(in: folder) { coordinator in
+                let fence = Fence(incarnation: 1, counter: 1)
+                var report = completion(
+                    of: LeaseID(shard: ShardID(rawValue: 1), fence: fence)
+                )
+                for number in 0...Limits.storedReasons {
+                    report.totals.storedReasons["reason \(number)"] = 1
+                }
+                let error = await #expect(throws: APIError.self) {
+                    try await coordinator.complete(report)
+                }
+                #expect(error?.message.contains("reasons") == true)
+            }
+        }
+    }
 }

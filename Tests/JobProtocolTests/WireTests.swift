@@ -93,4 +93,13 @@ struct WireTests {
         let text = String(repeating: "[", count: 100_000)
         #expect(throws: WireError.self) { try read(ReleaseRequest.self, text) }
     }
+
+    @Test func reasonsAddUpOverShards() {
+        var totals = ShardTotals.zero
+        totals.storedReasons = ["grey": 2, "jpeg": 1]
+        var other = ShardTotals.zero
+        other.storedReasons = ["grey": 3, "palette": 1]
+        totals += other
+        #expect(totals.storedReasons == ["grey": 5, "jpeg": 1, "palette": 1])
+    }
 }
