@@ -209,6 +209,9 @@ final class FileLock: Sendable {
     }
 
     deinit {
+        // Unlocked by hand: a child that this process starts just now has a copy of the descriptor
+        // until it becomes another program, and a close would leave the lock to the copy.
+        flock(descriptor, LOCK_UN)
         close(descriptor)
     }
 }
