@@ -62,6 +62,9 @@ package struct ShardReader: Sendable {
         return payload
     }
 
+    /// The SHA-256 of the whole file.
+    package var sha256: Digest { Digest(of: bytes) }
+
     /// Checks the SHA-256 that the footer has of the file.
     package func checkDigest() throws(ArchiveError) {
         let end = bytes.count - ShardFormat.footerBytes + ShardFormat.footerDigestOffset

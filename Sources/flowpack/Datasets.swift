@@ -47,7 +47,7 @@ struct OpenDataset {
         _ threads: Int,
         _ progress: ProgressDisplay,
         unreadable: (_ shard: DatasetManifest.Shard, ArchiveError) -> Void,
-        _ body: @escaping @Sendable (ShardDecoder) async throws -> Void
+        _ body: @escaping @Sendable (DatasetManifest.Shard, ShardDecoder) async throws -> Void
     ) async throws {
         let pool = ComputePool(threads: threads)
         let totals = reader.manifest.totals
@@ -61,10 +61,10 @@ struct OpenDataset {
         for shard in reader.manifest.shards {
             do {
                 let decoder = try ShardDecoder(
-                    reader: try reader.shard(shard.ordinal, checkingDigest: true),
+                    reader: try reader.shard(shard.ordinal),
                     codec: model.codec
                 )
-                try await withTaskExecutorPreference(pool) { try await body(decoder) }
+                try await withTaskExecutorPreference(pool) { try await body(shard, decoder) }
             } catch let error as ArchiveError {
                 unreadable(shard, error)
             }
@@ -170,10 +170,14 @@ struct Verify: AsyncParsableCommand {
                 summary.withLock {
                     $0.failures.append(SampleProblem(name: shard.file, reason: "\(error)"))
                 }
-            } _: { decoder in
-                try decoder.reader.checkDigest()
+            } _: { shard, decoder in
+                let isWhole = decoder.reader.sha256.hex == shard.sha256
                 let failures = try await decoder.verify(threads: threads)
                 summary.withLock { summary in
+                    if !isWhole {
+                        let reason = "its SHA-256 is not the manifest's"
+                        summary.failures.append(SampleProblem(name: shard.file, reason: reason))
+                    }
                     for (number, sample) in decoder.reader.samples.enumerated() {
                         summary.count(sample)
                         if let error = failures[number] {
@@ -230,7 +234,7 @@ struct Extract: AsyncParsableCommand {
                 summary.withLock {
                     $0.failures.append(SampleProblem(name: shard.file, reason: "\(error)"))
                 }
-            } _: { decoder in
+            } _: { _, decoder in
                 let samples = decoder.reader.samples
                 let wanted = samples.map { pattern?.matches($0.name) ?? true }
                 summary.withLock { summary in

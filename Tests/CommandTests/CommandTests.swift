@@ -144,6 +144,22 @@ struct CommandTests {
 
         #expect(ending.status == 8)
         #expect(ending.errors.contains(shard))
+        #expect(ending.errors.contains("0.ppm"))
+    }
+
+    @Test func aDamagedBlockCostsOnlyItsOwnSamples() throws {
+        try makeSource(folder)
+        _ = try compress()
+        let shard = try #require(try folder.files("out").first { $0.hasSuffix(".fpk") })
+        var bytes = try folder.bytes("out/\(shard)")
+        bytes[100] ^= 4  // In the first block, which holds the images.
+        try folder.write(bytes, "out/\(shard)")
+
+        let ending = try flowpack.run("extract", path("out"), "-o", path("back"))
+
+        #expect(ending.status == 8)
+        #expect(["0.ppm", "1.ppm", "2.ppm"].allSatisfy { ending.errors.contains($0) })
+        #expect(try folder.files("back") == ["labels/0.txt"])
     }
 
     @Test func singleSamplesAreListedAndWritten() throws {
