@@ -144,8 +144,7 @@ let package = Package(
             resources: [.copy("models")],
             [
                 "Archive", "Codec", "CoordinatorClient", "Dataset", "Flow", "JobProtocol",
-                "Kernels",
-                "Raster", logging,
+                "Kernels", "Raster", logging,
             ]
         ),
         program(

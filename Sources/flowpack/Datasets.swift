@@ -171,12 +171,11 @@ struct Verify: AsyncParsableCommand {
                     $0.failures.append(SampleProblem(name: shard.file, reason: "\(error)"))
                 }
             } _: { shard, decoder in
-                let isWhole = decoder.reader.sha256.hex == shard.sha256
+                let damage = damage(of: decoder.reader, sha256: shard.sha256)
                 let failures = try await decoder.verify(threads: threads)
                 summary.withLock { summary in
-                    if !isWhole {
-                        let reason = "its SHA-256 is not the manifest's"
-                        summary.failures.append(SampleProblem(name: shard.file, reason: reason))
+                    if let damage {
+                        summary.failures.append(SampleProblem(name: shard.file, reason: damage))
                     }
                     for (number, sample) in decoder.reader.samples.enumerated() {
                         summary.count(sample)
@@ -191,6 +190,17 @@ struct Verify: AsyncParsableCommand {
             var result = summary.withLock(\.self)
             result.seconds = monotonicSeconds() - start
             try result.report("verified", json: display.json, statusOfMissing: nil)
+        }
+    }
+
+    /// What the digests of a whole shard file say: the manifest's, then the footer's; nil if right.
+    private func damage(of shard: ShardReader, sha256: String) -> String? {
+        guard shard.sha256.hex == sha256 else { return "its SHA-256 is not the manifest's" }
+        do throws(ArchiveError) {
+            try shard.checkDigest()
+            return nil
+        } catch {
+            return error.description
         }
     }
 }
