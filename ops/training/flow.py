@@ -28,29 +28,54 @@ FIRST_INDEX = (1.5 - math.log(SMALLEST_SCALE)) / LOG_SCALE_STEP
 
 
 @dataclass(frozen=True)
+class NetworkShape:
+    """A residual network: the width of its trunk and the width inside each block."""
+
+    channels: int
+    hidden: tuple
+
+    @classmethod
+    def uniform(cls, channels, blocks=1):
+        return cls(channels, (channels,) * blocks)
+
+
+@dataclass(frozen=True)
+class LevelShape:
+    """One level: its couplings, and what of its channels is coded in how many groups."""
+
+    coupling: NetworkShape
+    prior: NetworkShape
+    groups: int
+    keep: int = 2  # quarters of the channels that go on to the next level
+    steps: int = 4
+
+
+@dataclass(frozen=True)
 class FlowShape:
     """Everything that distinguishes one model from another."""
 
     name: str
+    levels: tuple
     colour: str = "ycocg-r"  # or "none"
     coupling: str = "lifting"  # or "permuted"
-    levels: int = 3
-    steps: int = 4  # per level
-    coupling_channels: int = 32
-    prior_channels: int = 48
-    blocks: int = 1
-    groups: tuple = (2, 2, 4)  # of the factored-out channels, per level
     seed: int = 0
 
 
+def same_levels(coupling, prior, groups, steps=4):
+    """Levels of equal networks that keep half of their channels; the last keeps none."""
+    keeps = [2] * (len(groups) - 1) + [0]
+    return tuple(LevelShape(coupling, prior, g, k, steps) for g, k in zip(groups, keeps))
+
+
+UNIFORM = NetworkShape.uniform
 SHAPES = {
     shape.name: shape
     for shape in (
-        FlowShape("fast"),
-        FlowShape("tiny-lifting", levels=2, coupling_channels=8, prior_channels=12, groups=(2, 4)),
+        FlowShape("fast", same_levels(UNIFORM(32), UNIFORM(48), (2, 2, 4))),
+        FlowShape("tiny-lifting", same_levels(UNIFORM(8), UNIFORM(12), (2, 4))),
         FlowShape(
-            "tiny-permuted", colour="none", coupling="permuted", levels=2, steps=3,
-            coupling_channels=12, prior_channels=8, groups=(1, 2),
+            "tiny-permuted", same_levels(UNIFORM(12), UNIFORM(8), (1, 2), steps=3),
+            colour="none", coupling="permuted",
         ),
     )
 }
@@ -77,11 +102,11 @@ def plan_levels(shape):
     """Index lists of every level, as they stand in the model file."""
     generator = torch.Generator().manual_seed(shape.seed)
     plans, channels = [], 3
-    for level in range(shape.levels):
+    for level in shape.levels:
         channels *= 4
         quarter = channels // 4
         order, steps = list(range(channels)), []
-        for step in range(shape.steps):
+        for step in range(level.steps):
             if shape.coupling == "lifting":
                 position = 3 - step % 4
                 target = list(range(position * quarter, (position + 1) * quarter))
@@ -91,9 +116,8 @@ def plan_levels(shape):
                 order = [order[p] for p in permutation]
                 context, target = order[: channels - quarter], order[channels - quarter :]
             steps.append(StepPlan(context, target))
-        keep = channels // 2 if level < shape.levels - 1 else 0
-        count = shape.groups[level]
-        groups = [(channels - keep) // count] * count
+        keep = level.keep * quarter
+        groups = [(channels - keep) // level.groups] * level.groups
         groups[-1] += channels - keep - sum(groups)
         plans.append(LevelPlan(channels, steps, order, keep, groups))
         channels = keep
@@ -137,12 +161,18 @@ def index_gain():
 class ResidualNetwork(nn.Module):
     """3×3 convolution, pre-activation residual blocks, ReLU, 3×3 convolution."""
 
-    def __init__(self, inputs, outputs, channels, blocks, gain, offset):
+    def __init__(self, inputs, outputs, shape, gain, offset):
         super().__init__()
+        channels = shape.channels
         self.first = nn.Conv2d(inputs, channels, 3, padding=1)
         self.inner = nn.ModuleList(
-            nn.ModuleList([nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2)])
-            for _ in range(blocks)
+            nn.ModuleList(
+                [
+                    nn.Conv2d(channels, hidden, 3, padding=1),
+                    nn.Conv2d(hidden, channels, 3, padding=1),
+                ]
+            )
+            for hidden in shape.hidden
         )
         self.last = nn.Conv2d(channels, outputs, 3, padding=1)
         self.register_buffer("gain", gain.view(1, -1, 1, 1))
@@ -204,8 +234,11 @@ class Level(nn.Module):
         self.plan = plan
         self.couplings, self.priors = nn.ModuleList(), nn.ModuleList()
         for n, step in enumerate(plan.steps):
-            sizes = (len(step.context), len(step.target), shape.coupling_channels, shape.blocks)
-            self.couplings.append(ResidualNetwork(*sizes, *coupling_units(len(step.target))))
+            outputs = len(step.target)
+            network = ResidualNetwork(
+                len(step.context), outputs, shape.coupling, *coupling_units(outputs)
+            )
+            self.couplings.append(network)
             self.register_buffer(f"context{n}", torch.tensor(step.context), persistent=False)
             self.register_buffer(f"target{n}", torch.tensor(step.target), persistent=False)
         known = plan.keep
@@ -213,8 +246,8 @@ class Level(nn.Module):
             if known == 0:
                 self.priors.append(StaticPrior(group))
             else:
-                sizes = (known, 2 * group, shape.prior_channels, shape.blocks)
-                self.priors.append(ResidualNetwork(*sizes, *prior_units(group)))
+                network = ResidualNetwork(known, 2 * group, shape.prior, *prior_units(group))
+                self.priors.append(network)
             known += group
         identity = plan.order == list(range(plan.channels))
         self.register_buffer(
@@ -309,7 +342,7 @@ class Flow(nn.Module):
         super().__init__()
         self.shape = shape
         torch.manual_seed(shape.seed)
-        self.levels = nn.ModuleList(Level(p, shape) for p in plan_levels(shape))
+        self.levels = nn.ModuleList(map(Level, plan_levels(shape), shape.levels))
 
     def passes(self, images):
         """(values, parameters) of each group, finest level first; sides divisible by 2^L."""
