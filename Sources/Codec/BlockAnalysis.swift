@@ -11,11 +11,14 @@ package struct BlockAnalysis: Sendable {
     /// The number of images of the block.
     package let imageCount: Int
 
+    /// The corrections of the scales, chosen over all images; nil if the model has none.
+    let offsets: ScaleOffsets?
+
     /// Sums the costs of an image's symbols.
     ///
     /// - Parameter image: The image's index in the block.
-    /// - Returns: What coding the image takes, in bits, rounded up, without its share of the lane
-    ///   states; the same integer on every machine.
+    /// - Returns: What coding the image takes, in bits, rounded up, without its share of what the
+    ///   block takes once; the same integer on every machine.
     package func cost(ofImage image: Int) -> Int {
         let cost = passes.reduce(0) { $0 + $1[image].cost }
         return Int((cost + 255) >> 8)
@@ -24,10 +27,12 @@ package struct BlockAnalysis: Sendable {
     /// Encodes some of the images, in their order.
     ///
     /// - Parameter isKept: Says for an image's index whether it is encoded.
-    /// - Returns: The payload, one rANS stream: the same bytes as of a block of only these images;
-    ///   empty if there are none.
+    /// - Returns: The payload, empty if there are none: the corrections of the scales, if the model
+    ///   asks for them, and one rANS stream. Without corrections it is the same as that of a block of
+    ///   only these images.
     package func encode(keeping isKept: (Int) -> Bool) -> [UInt8] {
         let kept = (0..<imageCount).filter(isKept)
+        if kept.isEmpty { return [] }
         let passes = passes.map { pass in kept.map { pass[$0] } }
         let sizes = passes.map { pass in pass.reduce(0) { $0 + $1.intervals.count } }
         let escapes = passes.joined().reduce(0) { $0 + $1.escapes.count }
@@ -39,6 +44,7 @@ package struct BlockAnalysis: Sendable {
                 encoder.push(sequence, at: index)
             }
         }
-        return encoder.finish(lanes: RANS.lanes(largestPass: sizes.max() ?? 0))
+        let stream = encoder.finish(lanes: RANS.lanes(largestPass: sizes.max() ?? 0))
+        return (offsets?.bytes ?? []) + stream
     }
 }

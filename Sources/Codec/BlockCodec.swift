@@ -43,20 +43,24 @@ package struct BlockCodec: Sendable {
         )
         let shapes = model.passShapes(width: first.width, height: first.height)
         var passes = [[SymbolSequence]](repeating: [], count: shapes.count)
+        var offsets = model.correctsScales ? ScaleOffsets(channels: shapes.map(\.channels)) : nil
         engine.forward(images.map(PlanarImage.init)) { index, values, means, scales in
             let size = shapes[index].symbolsPerImage
             precondition(values.count == images.count * size, "a pass has the size of its shape")
-            passes[index] = images.indices.map { image in
-                let symbols = image * size..<(image + 1) * size
-                return SymbolSequence(
-                    values: UnsafeBufferPointer(rebasing: values[symbols]),
-                    means: UnsafeBufferPointer(rebasing: means[symbols]),
-                    scales: UnsafeBufferPointer(rebasing: scales[symbols]),
-                    cdf: cdf
-                )
+            offsets?.choose(pass: index, values: values, means: means, scales: scales, cdf: cdf)
+            withCorrected(scales, offsets, pass: index) { scales in
+                passes[index] = images.indices.map { image in
+                    let symbols = image * size..<(image + 1) * size
+                    return SymbolSequence(
+                        values: UnsafeBufferPointer(rebasing: values[symbols]),
+                        means: UnsafeBufferPointer(rebasing: means[symbols]),
+                        scales: UnsafeBufferPointer(rebasing: scales[symbols]),
+                        cdf: cdf
+                    )
+                }
             }
         }
-        return BlockAnalysis(passes: passes, imageCount: images.count)
+        return BlockAnalysis(passes: passes, imageCount: images.count, offsets: offsets)
     }
 
     /// Decodes a payload, the mirror of ``BlockAnalysis/encode(keeping:)``.
@@ -79,17 +83,38 @@ package struct BlockCodec: Sendable {
             throw BitstreamError(.invalidGeometry, byteOffset: 0)
         }
         let shapes = model.passShapes(width: width, height: height)
+        let (offsets, begin) =
+            model.correctsScales
+            ? try ScaleOffsets.read(payload, channels: shapes.map(\.channels)) : (nil, 0)
         let largestPass = shapes.reduce(0) { max($0, $1.symbolsPerImage) } * count
-        var decoder = try RANSDecoder(payload, lanes: RANS.lanes(largestPass: largestPass))
+        var decoder = try RANSDecoder(
+            Array(payload[begin...]),
+            lanes: RANS.lanes(largestPass: largestPass)
+        )
         let images = try engine.inverse(count: count, width: width, height: height) {
             (index, means, scales, values) throws(BitstreamError) in
-            try decoder.decode(values, means: means, scales: scales, cdf: cdf)
+            try withCorrected(scales, offsets, pass: index) { scales throws(BitstreamError) in
+                try decoder.decode(values, means: means, scales: scales, cdf: cdf)
+            }
             if index == shapes.count - 1 {
                 try decoder.finish()
             }
         }
         return images.map(Image.init)
     }
+}
+
+/// Gives `body` a pass's scale indices, corrected where the block has corrections.
+private func withCorrected<Failure: Error>(
+    _ scales: UnsafeBufferPointer<UInt8>,
+    _ offsets: ScaleOffsets?,
+    pass: Int,
+    _ body: (UnsafeBufferPointer<UInt8>) throws(Failure) -> Void
+) throws(Failure) {
+    guard let offsets, offsets.passes[pass].contains(where: { $0 != 0 }) else {
+        return try body(scales)
+    }
+    try offsets.correct(scales, pass: pass).withUnsafeBufferPointer(body)
 }
 
 extension PlanarImage {

@@ -11,6 +11,8 @@ package struct BitstreamError: Error, Equatable, Sendable {
         case trailingBytes
         /// The block's image count or image size is outside the limits of the format.
         case invalidGeometry
+        /// A section before the stream has a form that no encoder writes.
+        case invalidSection
     }
 
     package let reason: Reason

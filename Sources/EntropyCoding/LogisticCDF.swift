@@ -105,6 +105,16 @@ package struct LogisticCDF: Sendable {
         return interval == .escape ? nil : interval
     }
 
+    /// Returns what coding a latent takes, in 1/256 bit, the raw value of an escape included.
+    ///
+    /// - Parameters: as of ``interval(value:mean:scale:)``.
+    package func cost(value: Int16, mean: Int16, scale: UInt8) -> UInt32 {
+        guard let interval = interval(value: value, mean: mean, scale: scale) else {
+            return Interval.escape.cost + Interval.raw(value).cost
+        }
+        return interval.cost
+    }
+
     /// Finds the owner of a slot; the mirror of ``interval(value:mean:scale:)``.
     ///
     /// - Parameters:

@@ -2,14 +2,23 @@ import Kernels
 
 /// A network ready to run on an instruction set.
 ///
-/// Chains of convolution, requantisation, and what follows from it become one kernel call each.
-/// A list that is no such chain runs operation by operation on the reference: as exact, but slow.
+/// Chains of convolution, requantisation, and what follows from it become one kernel call each
+/// (``NetworkCompiler``). A list that is not made of such chains runs operation by operation on
+/// the reference: as exact, but slow.
 struct CompiledNetwork: Sendable {
-    /// A map of the scratch memory; two activation maps of equal width alternate.
+    /// A map of the scratch memory; equally wide maps that are needed at once differ in their slot.
     struct MapName: Hashable, Sendable {
         let role: FeatureMap.Role
         let channels: Int
         let slot: Int
+    }
+
+    /// One thing to do.
+    enum Step: Sendable {
+        case layer(Layer)
+        /// Copies activations side by side. The parts' channels need not fill whole vectors, so a
+        /// kernel cannot leave its results at their place; a copy costs little beside a convolution.
+        case join(parts: [MapName], result: MapName)
     }
 
     /// One kernel call.
@@ -21,11 +30,11 @@ struct CompiledNetwork: Sendable {
     }
 
     private let network: Network
-    private let layers: [Layer]?
+    private let fused: (steps: [Step], result: MapName)?
     private let isa: InstructionSet
 
-    /// Whether every operation runs in a kernel.
-    var isFused: Bool { layers != nil }
+    /// Whether every convolution runs in a kernel.
+    var isFused: Bool { fused != nil }
     /// How many rows or columns away the network looks.
     var reach: Int { network.reach }
     /// An upper bound of the scratch memory per position, in bytes.
@@ -35,12 +44,9 @@ struct CompiledNetwork: Sendable {
     init(_ network: Network, isa: InstructionSet) {
         self.network = network
         self.isa = isa
-        let layers = network.layers(isa: isa)
-        self.layers = layers
-        if let layers {
-            let names = Set(
-                layers.flatMap { [$0.input, $0.wide, $0.activations].compactMap(\.self) }
-            )
+        self.fused = NetworkCompiler.compile(network, isa: isa)
+        if let fused {
+            let names = Set(fused.steps.flatMap(\.maps))
             self.bytesPerPosition = names.reduce(0) { $0 + 2 * (($1.channels + 15) & ~15) }
         } else {
             // Every value of the list as Int32.
@@ -64,7 +70,7 @@ struct CompiledNetwork: Sendable {
         images: Int,
         scratch: Scratch
     ) -> FeatureMap {
-        guard let layers else {
+        guard let fused else {
             return runReference(
                 latents,
                 latentChannels: latentChannels,
@@ -73,24 +79,26 @@ struct CompiledNetwork: Sendable {
                 scratch: scratch
             )
         }
-        scratch.map(layers[0].input).load(
+        scratch.map(.latents(channels: network.inputChannels)).load(
             latents,
             latentChannels: latentChannels,
             selection: selection,
             images: images
         )
-        for layer in layers {
-            layer.kernel.run(
-                images: images,
-                input: scratch.map(layer.input),
-                wide: layer.wide.map(scratch.map),
-                activations: layer.activations.map(scratch.map)
-            )
+        for step in fused.steps {
+            switch step {
+            case .layer(let layer):
+                layer.kernel.run(
+                    images: images,
+                    input: scratch.map(layer.input),
+                    wide: layer.wide.map(scratch.map),
+                    activations: layer.activations.map(scratch.map)
+                )
+            case .join(let parts, let result):
+                scratch.map(result).join(parts.map(scratch.map), images: images)
+            }
         }
-        guard let result = layers[layers.count - 1].wide else {
-            preconditionFailure("a chain ends in Int16 results")
-        }
-        return scratch.map(result)
+        return scratch.map(fused.result)
     }
 
     private func runReference(
@@ -125,6 +133,23 @@ struct CompiledNetwork: Sendable {
             }
         }
         return map
+    }
+}
+
+extension CompiledNetwork.MapName {
+    /// The map of a network's input.
+    static func latents(channels: Int) -> Self {
+        Self(role: .latents, channels: channels, slot: 0)
+    }
+}
+
+extension CompiledNetwork.Step {
+    /// The maps that the step reads and writes.
+    fileprivate var maps: [CompiledNetwork.MapName] {
+        switch self {
+        case .layer(let layer): [layer.input, layer.wide, layer.activations].compactMap(\.self)
+        case .join(let parts, let result): parts + [result]
+        }
     }
 }
 
@@ -175,113 +200,5 @@ final class ScratchPool {
         let set = Scratch(isa: isa, images: images, height: height, width: width)
         sets[[images, height, width]] = set
         return set
-    }
-}
-
-// MARK: - Compiling
-
-extension Network {
-    /// Channels of every value, the input first.
-    var channelsOfValues: [Int] {
-        operations.reduce(into: [inputChannels]) { channels, operation in
-            switch operation {
-            case .convolution(let convolution, _): channels.append(convolution.outputChannels)
-            case .requantise(let input, _, _, _), .rescale(let input, _), .add(let input, _):
-                channels.append(channels[input])
-            }
-        }
-    }
-
-    /// Returns the kernel calls of the network, or nil when its operations are no chain of layers.
-    ///
-    /// A layer is: convolution of what the layer before made; requantisation; for Int16 results
-    /// perhaps the addition of the trunk (the last Int16 value); and, unless the network ends here,
-    /// the rescaling of that to activations. No value may be read from further back.
-    func layers(isa: InstructionSet) -> [CompiledNetwork.Layer]? {
-        var layers: [CompiledNetwork.Layer] = []
-        var next = 0
-        var input = CompiledNetwork.MapName(role: .latents, channels: inputChannels, slot: 0)
-        var trunk: Int?
-        while next < operations.count {
-            guard let layer = layer(at: &next, trunk: &trunk, input: input, isa: isa) else {
-                return nil
-            }
-            layers.append(layer)
-            guard let activations = layer.activations else { break }
-            input = activations
-        }
-        return next == operations.count && layers.last?.wide != nil ? layers : nil
-    }
-
-    /// Returns the layer that starts at operation `next`, and moves on behind it.
-    private func layer(
-        at next: inout Int,
-        trunk: inout Int?,
-        input: CompiledNetwork.MapName,
-        isa: InstructionSet
-    ) -> CompiledNetwork.Layer? {
-        // Value n is the output of operation n − 1: each operation reads the value before it.
-        guard case .convolution(let convolution, let source) = operations[next], source == next,
-            next + 1 < operations.count,
-            case .requantise(let sums, let shift, let multiplier, let type) = operations[next + 1],
-            sums == next + 1
-        else { return nil }
-        next += 2
-        let channels = convolution.outputChannels
-        let activations = CompiledNetwork.MapName(
-            role: .activations,
-            channels: channels,
-            slot: input.role == .activations ? 1 - input.slot : 0
-        )
-        let wide = CompiledNetwork.MapName(role: .wide, channels: channels, slot: 0)
-        func make(_ epilogue: Kernels.Convolution.Epilogue) -> CompiledNetwork.Layer {
-            let (usesWide, usesActivations) =
-                switch epilogue {
-                case .activation: (false, true)
-                case .wide: (true, false)
-                case .trunk(_, let adding, let storing): (adding || storing, true)
-                }
-            let fused = Kernels.Convolution(
-                kernelSize: convolution.kernelSize,
-                input: input.role == .latents ? .latents : .activations,
-                inputChannels: convolution.inputChannels,
-                outputChannels: channels,
-                weights: convolution.weights,
-                bias: convolution.bias,
-                shift: shift,
-                multiplier: multiplier,
-                epilogue: epilogue
-            )
-            return CompiledNetwork.Layer(
-                kernel: PackedConvolution(fused, isa: isa),
-                input: input,
-                wide: usesWide ? wide : nil,
-                activations: usesActivations ? activations : nil
-            )
-        }
-
-        guard type == .int16 else { return make(.activation) }
-        var adding = false
-        if next < operations.count, case .add(let first, let second) = operations[next] {
-            guard let stored = trunk,
-                (first, second) == (stored, next) || (first, second) == (next, stored)
-            else { return nil }
-            adding = true
-            next += 1
-        }
-        guard next < operations.count else { return make(.wide(adding: adding)) }
-        guard case .rescale(let value, let rescale) = operations[next], value == next else {
-            return nil
-        }
-        trunk = next
-        next += 1
-        let storing = operations[next...].contains { operation in
-            if case .add(let first, let second) = operation {
-                first == trunk || second == trunk
-            } else {
-                false
-            }
-        }
-        return make(.trunk(rescale: rescale, adding: adding, storing: storing))
     }
 }

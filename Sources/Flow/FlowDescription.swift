@@ -5,16 +5,18 @@
 struct FlowDescription: Decodable {
     let channels: Int
     let colour: ColourTransform
+    let correctsScales: Bool
     let levels: [LevelDescription]
 
     init(from decoder: any Decoder) throws {
-        let fields = try decoder.fields(["channels", "colour", "levels"])
+        let fields = try decoder.fields(["channels", "colour", "correctsScales", "levels"])
         self.channels = try fields.decode("channels")
         let colour: String = try fields.decode("colour")
         guard let transform = ColourTransform(rawValue: colour) else {
             throw fields.fault("colour", "\"\(colour)\" is not a colour transform of this version.")
         }
         self.colour = transform
+        self.correctsScales = try fields.decodeIfPresent("correctsScales") ?? false
         self.levels = try fields.decode("levels")
     }
 }
@@ -88,11 +90,13 @@ struct OperationDescription: Decodable {
         case convolution(weight: String, bias: String)
         case requantise(shift: Int, multiplier: String, type: ValueType)
         case rescale(multiplier: String)
-        case add(other: String)
+        case add
+        case concat
     }
 
     let kind: Kind
-    let input: String
+    /// The values that it reads: two for `add`, any number for `concat`, one for the others.
+    let inputs: [String]
     let output: String
 
     init(from decoder: any Decoder) throws {
@@ -100,13 +104,14 @@ struct OperationDescription: Decodable {
         let operation = try named.decode(String.self, forKey: FieldKey(stringValue: "op"))
         let own: Set<String> =
             switch operation {
-            case "convolution": ["weight", "bias"]
-            case "requantise": ["shift", "multiplier", "type"]
-            case "rescale": ["multiplier"]
-            case "add": ["other"]
+            case "convolution": ["input", "weight", "bias"]
+            case "requantise": ["input", "shift", "multiplier", "type"]
+            case "rescale": ["input", "multiplier"]
+            case "add": ["input", "other"]
+            case "concat": ["inputs"]
             default: Set(named.allKeys.map(\.stringValue))
             }
-        let fields = try decoder.fields(own.union(["op", "input", "output"]))
+        let fields = try decoder.fields(own.union(["op", "output"]))
         switch operation {
         case "convolution":
             self.kind = .convolution(
@@ -126,14 +131,21 @@ struct OperationDescription: Decodable {
         case "rescale":
             self.kind = .rescale(multiplier: try fields.decode("multiplier"))
         case "add":
-            self.kind = .add(other: try fields.decode("other"))
+            self.kind = .add
+        case "concat":
+            self.kind = .concat
         default:
             throw fields.fault(
                 "op",
                 "operation \"\(operation)\" is not known to this version; use a newer one."
             )
         }
-        self.input = try fields.decode("input")
+        self.inputs =
+            switch operation {
+            case "add": [try fields.decode("input"), try fields.decode("other")]
+            case "concat": try fields.decode("inputs")
+            default: [try fields.decode("input")]
+            }
         self.output = try fields.decode("output")
     }
 }

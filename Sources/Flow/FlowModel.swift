@@ -81,6 +81,8 @@ package final class FlowModel: Sendable {
     package let provenance: String
     /// The colour transform.
     package let colour: ColourTransform
+    /// Whether blocks carry corrections of the scales (`Codec.md`).
+    package let correctsScales: Bool
     /// The levels, finest first.
     package let levels: [Level]
     /// The master logistic table T, 1537 entries from 0 to 65536 (`ModelFile.md` §6).
@@ -175,6 +177,7 @@ package final class FlowModel: Sendable {
             )
         }
         self.colour = description.colour
+        self.correctsScales = description.correctsScales
         self.levels = try Self.levels(description, file: file)
         (self.logistic, self.inverseScale, self.window) = try Self.tables(file)
         self.id = SHA256.hash(data: bytes).hexadecimal

@@ -29,6 +29,8 @@ extension Network {
                     }
                 case .add(let input, let other):
                     sum(values[input], values[other])
+                case .concat(let inputs):
+                    inputs.dropFirst().reduce(values[inputs[0]]) { $0.joining(values[$1]) }
                 }
             values.append(output)
             observe(index, output)

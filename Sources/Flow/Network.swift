@@ -37,6 +37,18 @@ package enum Operation: Sendable {
     case rescale(input: Int, multiplier: [Int16])
     /// The saturating i16 sum of two values.
     case add(input: Int, other: Int)
+    /// The channels of several u8 values, one value after the other.
+    case concat(inputs: [Int])
+
+    /// The numbers of the values that it reads.
+    var inputs: [Int] {
+        switch self {
+        case .convolution(_, let input), .requantise(let input, _, _, _), .rescale(let input, _):
+            [input]
+        case .add(let input, let other): [input, other]
+        case .concat(let inputs): inputs
+        }
+    }
 }
 
 /// A network of integer operations, checked: every type and channel number fits, no sum overflows.
@@ -48,6 +60,9 @@ package struct Network: Sendable {
     package static let latentBound: Int32 = 1023
     /// The most operations in one network.
     static let maximumOperations = 4096
+    /// The most channels that `concat` may make; without a limit a short list could double them
+    /// without end.
+    static let maximumJoinedChannels = 4096
 
     /// Channels of the input.
     package let inputChannels: Int
@@ -105,7 +120,8 @@ extension Network {
         var operations: [Operation] = []
         for (index, op) in description.ops.enumerated() {
             let place = "\(path).ops.\(index)"
-            func number(_ name: String) throws(ModelError) -> Int {
+            var inputs: [Int] = []
+            for name in op.inputs {
                 guard let number = numbers[name] else {
                     throw ModelError(
                         .missing,
@@ -113,15 +129,14 @@ extension Network {
                         "reads \"\(name)\", which no operation before it makes."
                     )
                 }
-                return number
+                inputs.append(number)
             }
-            let input = try number(op.input)
             let resolved: (operation: Operation, value: Value) =
                 switch op.kind {
                 case .convolution(let weight, let bias):
                     try Self.convolution(
-                        input,
-                        values[input],
+                        inputs[0],
+                        values[inputs[0]],
                         weight: weight,
                         bias: bias,
                         file: file,
@@ -129,8 +144,8 @@ extension Network {
                     )
                 case .requantise(let shift, let multiplier, let type):
                     try Self.requantise(
-                        input,
-                        values[input],
+                        inputs[0],
+                        values[inputs[0]],
                         shift: shift,
                         multiplier: multiplier,
                         type: type,
@@ -139,14 +154,16 @@ extension Network {
                     )
                 case .rescale(let multiplier):
                     try Self.rescale(
-                        input,
-                        values[input],
+                        inputs[0],
+                        values[inputs[0]],
                         multiplier: multiplier,
                         file: file,
                         place: place
                     )
-                case .add(let other):
-                    try Self.add(input, try number(other), values, place: place)
+                case .add:
+                    try Self.add(inputs[0], inputs[1], values, place: place)
+                case .concat:
+                    try Self.concat(inputs, values, place: place)
                 }
             guard numbers.updateValue(values.count, forKey: op.output) == nil else {
                 throw ModelError(.malformed, at: place, "makes \"\(op.output)\" a second time.")
@@ -320,6 +337,40 @@ extension Network {
                 channels: first.channels,
                 reach: max(first.reach, second.reach)
             )
+        )
+    }
+
+    private static func concat(
+        _ inputs: [Int],
+        _ values: [Value],
+        place: String
+    ) throws(ModelError) -> (Operation, Value) {
+        guard inputs.count >= 2 else {
+            throw ModelError(
+                .outOfRange,
+                at: "\(place).inputs",
+                "joins \(inputs.count) values; it takes two or more."
+            )
+        }
+        if let wrong = inputs.first(where: { values[$0].type != .uint8 }) {
+            throw ModelError(
+                .mismatch,
+                at: place,
+                "joins \(values[wrong].type.rawValue); it takes u8 only."
+            )
+        }
+        let channels = inputs.reduce(0) { $0 + values[$1].channels }
+        guard channels <= maximumJoinedChannels else {
+            throw ModelError(
+                .tooLarge,
+                at: place,
+                "makes \(channels) channels; a value has at most \(maximumJoinedChannels)."
+            )
+        }
+        let reach = inputs.reduce(0) { max($0, values[$1].reach) }
+        return (
+            .concat(inputs: inputs),
+            Value(type: .uint8, channels: channels, reach: reach)
         )
     }
 

@@ -130,6 +130,49 @@ package final class FeatureMap {
         }
     }
 
+    /// Copies the activations of other maps into this one: each map's channels follow those of the
+    /// one before.
+    ///
+    /// - Parameters:
+    ///   - parts: Maps of this map's size and instruction set, together of its channels.
+    ///   - count: Images to copy.
+    /// - Precondition: All roles are `activations`.
+    package func join(_ parts: [FeatureMap], images count: Int) {
+        precondition(role == .activations, "only activations are joined")
+        precondition(parts.reduce(0) { $0 + $1.channels } == channels, "the parts fill the map")
+        precondition(count <= images, "the images fit the map")
+        var target = base
+        for part in parts {
+            precondition(part.role == role && part.isa == isa, "the parts have one layout")
+            precondition(part.height == height && part.width == width, "the maps have one size")
+            precondition(count <= part.images, "the part has the images")
+            let size = part.channels * Layout(isa).activationSize
+            copy(size, from: part, to: target, images: count)
+            target += size
+        }
+    }
+
+    /// Copies the first bytes of each pixel of a map to a place in each pixel of this map.
+    private func copy(
+        _ size: Int,
+        from part: FeatureMap,
+        to place: UnsafeMutableRawPointer,
+        images count: Int
+    ) {
+        for image in 0..<count {
+            for y in 0..<height {
+                let first = position(image: image, y: y, x: 0)
+                var source = part.base + first &* part.pixelStride
+                var target = place + first &* pixelStride
+                for _ in 0..<width {
+                    target.copyMemory(from: source, byteCount: size)
+                    source += part.pixelStride
+                    target += pixelStride
+                }
+            }
+        }
+    }
+
     /// The activations of some images, `[images][height][width][channels]`.
     ///
     /// - Precondition: The role is `activations`.

@@ -8,7 +8,7 @@ import Testing
 
 /// The models that the tests run: random ones of different shapes, and those of the fixtures.
 enum TestModel: String, CaseIterable, Sendable {
-    case lifting, permuted, deep
+    case lifting, permuted, deep, correcting
     case liftingFixture = "tiny-lifting"
     case permutedFixture = "tiny-permuted"
 
@@ -26,6 +26,8 @@ enum TestModel: String, CaseIterable, Sendable {
         case .deep:
             shape.levels = 3
             shape.couplings = 1
+        case .correcting:
+            shape.correctsScales = true
         case .liftingFixture, .permutedFixture:
             return try FlowModel(
                 bytes: Fixtures.bytes("vectors/\(rawValue).model.safetensors")

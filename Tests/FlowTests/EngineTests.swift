@@ -192,6 +192,58 @@ struct KernelEngineTests {
         expectEqual(model, (1, 9, 11))
     }
 
+    @Test(arguments: UInt64(0)..<6)
+    func denseNetworksEqualTheReference(seed: UInt64) throws {
+        var generator = SeededGenerator(seed: seed)
+        var shape = ModelBuilder.Shape()
+        shape.connections = .dense
+        shape.order = seed % 2 == 0 ? .lifting : .permuted
+        // Few and many joined channels, seldom a multiple of 16.
+        shape.channels = Int.random(in: 1...20, using: &generator)
+        shape.priorChannels = Int.random(in: 1...20, using: &generator)
+        shape.blocks = Int.random(in: 1...3, using: &generator)
+        let model = try FlowModel(bytes: ModelBuilder(shape, seed: seed).bytes())
+        expectEqual(model, (2, Int.random(in: 1...9, using: &generator), 5))
+    }
+
+    @Test(arguments: UInt64(0)..<6)
+    func prunedNetworksEqualTheReference(seed: UInt64) throws {
+        var generator = SeededGenerator(seed: seed)
+        var shape = ModelBuilder.Shape()
+        shape.channels = Int.random(in: 1...20, using: &generator)
+        shape.priorChannels = Int.random(in: 1...20, using: &generator)
+        shape.hiddenChannels = Int.random(in: 1...40, using: &generator)
+        shape.blocks = Int.random(in: 1...3, using: &generator)
+        let model = try FlowModel(bytes: ModelBuilder(shape, seed: seed).bytes())
+        expectEqual(model, (2, Int.random(in: 1...9, using: &generator), 5))
+    }
+
+    @Test func thePapersWidthEqualsTheReference() throws {
+        var shape = ModelBuilder.Shape()
+        shape.levels = 1
+        shape.couplings = 1
+        shape.groups = 1
+        shape.channels = 128
+        shape.blocks = 8
+        let model = try FlowModel(bytes: ModelBuilder(shape, seed: 17).bytes())
+        expectEqual(model, (1, 3, 2))
+    }
+
+    @Test func activationsOfOneWidthDoNotOverwriteEachOther() throws {
+        // Everything in the first layer has the 9 channels of the context, and v4 is needed again
+        // after v6 is made.
+        var shape = ModelBuilder.Shape()
+        shape.connections = .dense
+        shape.blocks = 2
+        shape.channels = 9
+        var builder = ModelBuilder(shape, seed: 18)
+        let concat = #""inputs":["v2", "v6"]"#
+        try #require(builder.flow.contains(concat), "\(builder.flow)")
+        builder.flow = builder.flow.replacing(concat, with: #""inputs":["v6", "v4"]"#)
+        let model = try FlowModel(bytes: builder.bytes())
+        expectEqual(model, (2, 5, 3))
+    }
+
     private func expectEqual(
         _ model: FlowModel,
         _ block: (count: Int, width: Int, height: Int)

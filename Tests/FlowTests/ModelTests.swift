@@ -189,6 +189,39 @@ struct ModelErrorTests {
         #expect(!error.message.isEmpty)
     }
 
+    static let concatFaults = [
+        DescriptionFault(#""v2", "v6""#, #""v2""#, .outOfRange, "\(network).ops.6.inputs"),
+        DescriptionFault(#""v2", "v6""#, "", .outOfRange, "\(network).ops.6.inputs"),
+        DescriptionFault(#""v2", "v6""#, #""v2", "latents""#, .mismatch, "\(network).ops.6"),
+        DescriptionFault(#""v2", "v6""#, #""v2", "v5""#, .mismatch, "\(network).ops.6"),
+        DescriptionFault(#""v2", "v6""#, #""v2", "v7""#, .missing, "\(network).ops.6"),
+        DescriptionFault(#""v2", "v6""#, #""v2", "v6", "v6""#, .mismatch, "l0.s0.last.weight"),
+        DescriptionFault(#""inputs":["#, #""input":["#, .unsupported, "\(network).ops.6.input"),
+        DescriptionFault(#"["v2", "v6"]"#, #""v2""#, .malformed, "\(network).ops.6.inputs"),
+        DescriptionFault(
+            #""v2", "v6""#,
+            #""v2""# + String(repeating: #","v2""#, count: 4096),
+            .tooLarge,
+            "\(network).ops.6"
+        ),
+    ]
+
+    @Test(arguments: concatFaults)
+    func faultyConcatenationsAreNamed(fault: DescriptionFault) throws {
+        var shape = ModelBuilder.Shape()
+        shape.levels = 1
+        shape.couplings = 1
+        shape.connections = .dense
+        var builder = ModelBuilder(shape, seed: 3)
+        let range = try #require(builder.flow.firstRange(of: fault.old), "\(builder.flow)")
+        builder.flow.replaceSubrange(range, with: fault.new)
+
+        let error = try #require(throws: ModelError.self) { try FlowModel(bytes: builder.bytes()) }
+
+        #expect(error.reason == fault.reason, "\(error)")
+        #expect(error.place == fault.place, "\(error)")
+    }
+
     @Test(arguments: [
         ("l0.s0.first.weight", 3, -128, ModelError.Reason.outOfRange, "l0.s0.first.weight"),
         ("l0.s0.first.bias", 0, 2_147_483_647, .outOfRange, "l0.s0.first.bias"),

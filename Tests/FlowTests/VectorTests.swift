@@ -6,7 +6,7 @@ import Testing
 
 /// The blocks under `Fixtures/vectors`, written by the exporter.
 struct VectorTests {
-    static let names = ["tiny-lifting", "tiny-permuted"].flatMap { model in
+    static let names = ["tiny-lifting", "tiny-permuted", "tiny-dense"].flatMap { model in
         ["1x1x1", "2x8x16", "3x13x11"].map { "\(model).\($0)" }
     }
 

@@ -14,17 +14,30 @@ package struct ModelBuilder {
             case permuted
         }
 
+        /// How the layers of a network are connected.
+        package enum Connections: String, CaseIterable, Sendable {
+            /// Blocks that add to a trunk.
+            case residual
+            /// Layers whose results join everything before them.
+            case dense
+        }
+
         package var levels = 2
         package var couplings = 2
-        /// Channels inside the networks of couplings and of priors.
+        package var connections = Connections.residual
+        /// Channels of the trunk in the networks of couplings and of priors; channels that each
+        /// layer of a dense network adds.
         package var channels = 8
         package var priorChannels = 8
-        /// Residual blocks of each network.
+        /// Channels inside a residual block, when not those of the trunk.
+        package var hiddenChannels: Int?
+        /// Residual blocks or dense layers of each network.
         package var blocks = 1
         /// Groups of the channels that leave at each level, 1 or 2.
         package var groups = 2
         package var order = Order.lifting
         package var colour = "ycocg-r"
+        package var correctsScales = false
 
         package init() {}
     }
@@ -71,8 +84,10 @@ package struct ModelBuilder {
             levels.append(makeLevel(level, channels: channels, isLast: isLast, shape))
             channels = 4 * (channels / 2)
         }
+        let corrects = shape.correctsScales ? #""correctsScales":true,"# : ""
         self.flow =
-            #"{"channels":3,"colour":"\#(shape.colour)","levels":[\#(levels.joined(separator: ","))]}"#
+            #"{"channels":3,"colour":"\#(shape.colour)",\#(corrects)"#
+            + #""levels":[\#(levels.joined(separator: ","))]}"#
         makeTables()
     }
 
@@ -154,7 +169,7 @@ extension ModelBuilder {
                 from: context.count,
                 to: quarter,
                 through: shape.channels,
-                blocks: shape.blocks
+                shape
             )
             steps.append(#"{"context":\#(context),"target":\#(target),"network":\#(network)}"#)
         }
@@ -184,7 +199,7 @@ extension ModelBuilder {
                     from: first,
                     to: 2 * size,
                     through: shape.priorChannels,
-                    blocks: shape.blocks
+                    shape
                 )
                 groups.append(#"{"channels":\#(size),"network":\#(network)}"#)
             }
@@ -197,20 +212,26 @@ extension ModelBuilder {
             """
     }
 
-    /// Makes a residual network and its tensors; returns its JSON.
+    /// Makes a network and its tensors; returns its JSON.
     private mutating func makeNetwork(
         _ name: String,
         from inputs: Int,
         to outputs: Int,
         through channels: Int,
-        blocks: Int
+        _ shape: Shape
     ) -> String {
+        let hidden = shape.hiddenChannels ?? channels
         var ops: [String] = []
         var value = "latents"
         var count = 0
         func emit(_ op: String, _ input: String, _ rest: String) -> String {
             count += 1
             ops.append(#"{"op":"\#(op)","input":"\#(input)","output":"v\#(count)",\#(rest)}"#)
+            return "v\(count)"
+        }
+        func concat(_ inputs: [String]) -> String {
+            count += 1
+            ops.append(#"{"op":"concat","inputs":\#(inputs),"output":"v\#(count)"}"#)
             return "v\(count)"
         }
         func layer(
@@ -239,14 +260,26 @@ extension ModelBuilder {
             add("\(name).\(layer).rescale", "I16", [channels], 8000...32767)
             return emit("rescale", input, #""multiplier":"\#(name).\#(layer).rescale""#)
         }
+        if shape.connections == .dense {
+            var joined = inputs
+            value = layer("entry", value, inputs, inputs, kernel: 1, type: "u8")
+            for block in 0..<shape.blocks {
+                let middle = layer("d\(block).a", value, joined, joined, kernel: 1, type: "u8")
+                let added = layer("d\(block).b", middle, joined, channels, kernel: 3, type: "u8")
+                value = concat([value, added])
+                joined += channels
+            }
+            _ = layer("last", value, joined, outputs, kernel: 3, type: "i16")
+            return #"{"ops":[\#(ops.joined(separator: ","))]}"#
+        }
         value = layer("first", value, inputs, channels, kernel: 3, type: "i16")
-        for block in 0..<blocks {
+        for block in 0..<shape.blocks {
             let activations = rescale("b\(block)", value)
             let middle = layer(
                 "b\(block).a",
                 activations,
                 channels,
-                channels,
+                hidden,
                 kernel: 3,
                 type: "u8"
             )
@@ -254,7 +287,7 @@ extension ModelBuilder {
             let branch = layer(
                 "b\(block).b",
                 middle,
-                channels,
+                hidden,
                 channels,
                 kernel: kernel,
                 type: "i16"

@@ -64,16 +64,7 @@ def whole(value, kind):
 def network_ops(network, prefix, tensors):
     """The op list of a quantised network; adds its tensors."""
     writer = NetworkWriter(prefix, tensors)
-    rescale, hidden = network.log_rescale.exp(), network.log_hidden.exp()
-    trunk_step = network.trunk_step
-    trunk = writer.convolution("first", network.first, "latents", network.input_step, trunk_step, "i16")
-    for n, (one, two) in enumerate(network.inner):
-        x = writer.rescale(f"b{n}", network.rescale_multiplier(n), trunk)
-        x = writer.convolution(f"b{n}.one", one, x, rescale[n], hidden[n], "u8")
-        x = writer.convolution(f"b{n}.two", two, x, hidden[n], trunk_step, "i16")
-        trunk = writer.append("add", input=trunk, other=x)
-    x = writer.rescale("last", network.rescale_multiplier(len(network.inner)), trunk)
-    writer.convolution("last", network.last, x, rescale[-1], network.output_step, "i16")
+    network.write(writer)
     return {"ops": writer.ops}
 
 
@@ -105,7 +96,10 @@ def model_parts(flow):
         if plan.order != list(range(plan.channels)):
             description["order"] = plan.order
         levels.append(description)
-    return {"channels": 3, "colour": flow.shape.colour, "levels": levels}, tensors
+    description = {"channels": 3, "colour": flow.shape.colour}
+    if flow.shape.corrects_scales:
+        description["correctsScales"] = True
+    return {**description, "levels": levels}, tensors
 
 
 def integer_model(flow):

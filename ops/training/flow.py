@@ -17,8 +17,9 @@ SMALLEST_SCALE, LARGEST_SCALE = 0.05, 64.0  # pixels
 LOG_SCALE_STEP = math.log(LARGEST_SCALE / SMALLEST_SCALE) / (SCALE_COUNT - 1)
 MEAN_UNITS = 32  # per pixel
 
-# A latent outside ±10 scales costs 32 bits in the integer coder.
-ESCAPE_SCALES, ESCAPE_NATS, ESCAPE_SHARPNESS = 10.0, 32 * math.log(2), 2.0
+# A latent outside its window costs 32 bits in the integer coder, one inside it 16 bits at most.
+WINDOW_SCALES, SMALLEST_WINDOW, LARGEST_WINDOW = 16.0, 24.0, 512.0
+ESCAPE_NATS, FLOOR_NATS, ESCAPE_SHARPNESS = 32 * math.log(2), 16 * math.log(2), 2.0
 
 # Networks see latents in units of 64 pixels and answer in units of 16; both factors are folded into
 # the weights of the integer model. A new prior starts with a scale of e^1.5 pixels.
@@ -37,6 +38,9 @@ class NetworkShape:
     @classmethod
     def uniform(cls, channels, blocks=1):
         return cls(channels, (channels,) * blocks)
+
+    def network(self, inputs, outputs, gain, offset):
+        return ResidualNetwork(inputs, outputs, self, gain, offset)
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,8 @@ class FlowShape:
     name: str
     levels: tuple
     colour: str = "ycocg-r"  # or "none"
-    coupling: str = "lifting"  # or "permuted"
+    corrects_scales: bool = False  # blocks carry corrections of the scales (Codec.md)
+    coupling: str = "lifting"  # or "permuted", or "unpermuted": the first order comes back
     seed: int = 0
 
 
@@ -67,11 +72,18 @@ def same_levels(coupling, prior, groups, steps=4):
     return tuple(LevelShape(coupling, prior, g, k, steps) for g, k in zip(groups, keeps))
 
 
+def profile(name, coupling, prior):
+    """The shape of a model that ships."""
+    return FlowShape(name, same_levels(coupling, prior, (2, 2, 2, 4)), corrects_scales=True)
+
+
 UNIFORM = NetworkShape.uniform
 SHAPES = {
     shape.name: shape
     for shape in (
-        FlowShape("fast", same_levels(UNIFORM(32), UNIFORM(48), (2, 2, 4))),
+        profile("fast", UNIFORM(32), UNIFORM(48)),
+        profile("default", UNIFORM(48), UNIFORM(80)),
+        profile("best", UNIFORM(96, 2), UNIFORM(128, 2)),
         FlowShape("tiny-lifting", same_levels(UNIFORM(8), UNIFORM(12), (2, 4))),
         FlowShape(
             "tiny-permuted", same_levels(UNIFORM(12), UNIFORM(8), (1, 2), steps=3),
@@ -100,7 +112,7 @@ class LevelPlan:
 
 def plan_levels(shape):
     """Index lists of every level, as they stand in the model file."""
-    generator = torch.Generator().manual_seed(shape.seed)
+    generator = torch.Generator("cpu").manual_seed(shape.seed)
     plans, channels = [], 3
     for level in shape.levels:
         channels *= 4
@@ -112,10 +124,12 @@ def plan_levels(shape):
                 target = list(range(position * quarter, (position + 1) * quarter))
                 context = [c for c in range(channels) if c not in target]
             else:
-                permutation = torch.randperm(channels, generator=generator).tolist()
+                permutation = torch.randperm(channels, generator=generator, device="cpu").tolist()
                 order = [order[p] for p in permutation]
                 context, target = order[: channels - quarter], order[channels - quarter :]
             steps.append(StepPlan(context, target))
+        if shape.coupling == "unpermuted":
+            order = list(range(channels))
         keep = level.keep * quarter
         groups = [(channels - keep) // level.groups] * level.groups
         groups[-1] += channels - keep - sum(groups)
@@ -235,8 +249,8 @@ class Level(nn.Module):
         self.couplings, self.priors = nn.ModuleList(), nn.ModuleList()
         for n, step in enumerate(plan.steps):
             outputs = len(step.target)
-            network = ResidualNetwork(
-                len(step.context), outputs, shape.coupling, *coupling_units(outputs)
+            network = shape.coupling.network(
+                len(step.context), outputs, *coupling_units(outputs)
             )
             self.couplings.append(network)
             self.register_buffer(f"context{n}", torch.tensor(step.context), persistent=False)
@@ -246,7 +260,7 @@ class Level(nn.Module):
             if known == 0:
                 self.priors.append(StaticPrior(group))
             else:
-                network = ResidualNetwork(known, 2 * group, shape.prior, *prior_units(group))
+                network = shape.prior.network(known, 2 * group, *prior_units(group))
                 self.priors.append(network)
             known += group
         identity = plan.order == list(range(plan.channels))
@@ -320,8 +334,9 @@ def unsqueeze(z):
 def code_length(values, parameters):
     """Nats of each image under discretised logistics, [N].
 
-    A latent more than ESCAPE_SCALES scales from its mean is coded by an escape. The step in the
-    cost is smoothed so that a gradient leads away from it; beyond it the logistic's own is kept.
+    The integer coder floors every probability inside a latent's window and codes what lies outside
+    it by an escape. The step in the cost is smoothed so that a gradient leads away from it;
+    elsewhere the logistic's own gradient is kept.
     """
     means, indices = parameters.chunk(2, 1)
     indices = ClampThrough.apply(indices, 0.0, SCALE_COUNT - 1.0)
@@ -331,8 +346,11 @@ def code_length(values, parameters):
     upper, lower = (distance - 0.5) * inverse, (distance + 0.5) * inverse
     nearer, farther = F.logsigmoid(-upper), F.logsigmoid(-lower)
     nats = -nearer - torch.log(-torch.expm1((farther - nearer).clamp(max=-1e-6)))
-    escaped = torch.sigmoid(ESCAPE_SHARPNESS * (upper - ESCAPE_SCALES))
-    return (nats + escaped * (ESCAPE_NATS - nats.detach())).sum((1, 2, 3))
+    floored = -torch.logaddexp(-nats.detach(), torch.full_like(nats, -FLOOR_NATS))
+    window = (SMALLEST_WINDOW * inverse).clamp(min=WINDOW_SCALES)  # in scales
+    escaped = torch.sigmoid(ESCAPE_SHARPNESS * (upper - window))
+    cost = nats + (floored - nats.detach()) + escaped * (ESCAPE_NATS - floored)
+    return cost.sum((1, 2, 3))
 
 
 class Flow(nn.Module):

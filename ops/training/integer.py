@@ -12,7 +12,10 @@ import torch
 from safetensors import safe_open
 from torch.nn import functional as F
 
-from flow import LARGEST_SCALE, SCALE_COUNT, SMALLEST_SCALE, squeeze, unsqueeze
+from flow import (
+    LARGEST_SCALE, LARGEST_WINDOW, SCALE_COUNT, SMALLEST_SCALE, SMALLEST_WINDOW, WINDOW_SCALES,
+    squeeze, unsqueeze,
+)
 
 PROBABILITY_BITS = 16
 TABLE_CENTRE, TABLE_STEPS_PER_SCALE = 768, 64
@@ -31,7 +34,9 @@ def cdf_tables():
     ratio = LARGEST_SCALE / SMALLEST_SCALE
     scales = [SMALLEST_SCALE * ratio ** (k / (SCALE_COUNT - 1)) for k in range(SCALE_COUNT)]
     inverse = [math.floor(2**16 * 64 / (32 * s) + 0.5) for s in scales]
-    window = [max(4, math.ceil(10 * s)) for s in scales]
+    window = [
+        round(min(LARGEST_WINDOW, max(SMALLEST_WINDOW, math.ceil(WINDOW_SCALES * s)))) for s in scales
+    ]
     return {
         "cdf.logistic": np.array(logistic, np.int32),
         "cdf.inverse_scale": np.array(inverse, np.int32),
@@ -123,7 +128,7 @@ class IntegerModel:
         values = {"latents": latents.clamp(-LATENT_LIMIT, LATENT_LIMIT)}
         result = None
         for n, op in enumerate(network["ops"]):
-            x = values[op["input"]]
+            x = values[op["input"]] if "input" in op else [values[v] for v in op["inputs"]]
             if op["op"] == "convolution":
                 weight = self.tensors[op["weight"]].double()
                 sums = F.conv2d(x.double(), weight, padding=weight.shape[-1] // 2).long()
@@ -136,6 +141,8 @@ class IntegerModel:
                 result = round_shift15(x, self.tensors[op["multiplier"]]).clamp(0, 255)
             elif op["op"] == "add":
                 result = saturate16(x + values[op["other"]])
+            elif op["op"] == "concat":
+                result = torch.cat(x, 1)
             else:
                 raise ValueError(f"unknown operation {op['op']}")
             values[op["output"]] = result

@@ -1,4 +1,4 @@
-"""The loss curves of a run."""
+"""The curves of a run."""
 
 import matplotlib
 
@@ -6,27 +6,39 @@ matplotlib.use("Agg")
 from matplotlib import pyplot
 
 FIRST_LIMIT = 5.0  # bits/dim; the first minutes lie above it
+COLOURS = {"train": "0.6", "photos64": "tab:blue", "cifar": "tab:orange", "kodak": "tab:green"}
 
 
-def plot_training(float_log, quantised_log, path, title):
-    """Training and evaluation bits per dimension of both stages over time, as an image file."""
+def plot_training(logs, path, title):
+    """Bits per dimension and multiplications of all stages over time, as an image file.
+
+    `logs` maps each stage's name, in order, to its rows as in `Trainer.log`. The multiplications
+    are drawn where a stage changes them.
+    """
     figure, axes = pyplot.subplots(figsize=(8, 4.5))
-    colours = {"train": "0.6", "photos64": "tab:blue", "cifar": "tab:orange", "kodak": "tab:green"}
-    begin = float_log[-1][0] if float_log else 0
-    for log, offset, style in ((float_log, 0, "-"), (quantised_log, begin, "--")):
-        minutes = [(row[0] + offset) / 60 for row in log]
-        curves = {"train": [row[3] for row in log]}
-        for name in log[0][4] if log else ():
-            curves[name] = [row[4][name] for row in log]
-        for name, curve in curves.items():
-            label = name if style == "-" else None
-            axes.plot(minutes, curve, style, color=colours.get(name), label=label, marker=".", ms=4)
-    if quantised_log:
-        axes.axvline(begin / 60, color="0.8", lw=1)
-    axes.set(xlabel="minutes (solid: float, dashed: quantised)", ylabel="bits per dimension", title=title)
-    axes.set_ylim(top=FIRST_LIMIT)
+    curves, costs, minutes = {}, [], 0.0
+    for stage, log in logs.items():
+        axes.annotate(stage, (minutes, 1.01), xycoords=("data", "axes fraction"), fontsize=8)
+        axes.axvline(minutes, color="0.85", lw=1)
+        for seconds, _, _, train, measured, cost in log:
+            time = minutes + seconds / 60
+            for name, value in {"train": train, **measured}.items():
+                curves.setdefault(name, []).append((time, value))
+            costs.append((time, cost))
+        minutes += log[-1][0] / 60 if log else 0
+    for name, curve in curves.items():
+        axes.plot(*zip(*curve), color=COLOURS.get(name), label=name, marker=".", ms=4)
+    axes.set(xlabel="minutes", ylabel="bits per dimension")
+    axes.set_title(title, pad=16)
+    axes.set_ylim(top=min(FIRST_LIMIT, axes.get_ylim()[1]))
     axes.grid(alpha=0.3)
-    axes.legend()
+    if len({round(cost, 6) for _, cost in costs}) > 1:
+        right = axes.twinx()
+        right.plot(*zip(*costs), color="tab:red", ls=":", drawstyle="steps-post")
+        right.set_ylabel("kMAC per byte (dotted)", color="tab:red")
+        right.set_ylim(bottom=0)
+    if curves:
+        axes.legend()
     figure.tight_layout()
     figure.savefig(path, dpi=100)
     pyplot.close(figure)

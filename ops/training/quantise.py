@@ -12,12 +12,13 @@ In float64 the forward pass equals the exported model exactly; in float32 a prod
 import copy
 import math
 from dataclasses import dataclass
+from functools import singledispatch
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from flow import INPUT_GAIN, RoundThrough, StaticPrior
+from flow import INPUT_GAIN, ResidualNetwork, RoundThrough, StaticPrior
 
 LATENT_LIMIT = 1023
 WEIGHT_LIMIT = 127
@@ -49,22 +50,23 @@ MEANS, INDICES = Headroom(15, 8192), Headroom(15, 256)
 
 
 class ExactConvolution(torch.autograd.Function):
-    """3×3 convolution of whole numbers; forward in full precision, backward optionally in bf16."""
+    """Convolution of whole numbers; forward in full precision, backward optionally in bf16."""
 
     @staticmethod
     def forward(context, x, weight, low_precision):
         context.save_for_backward(x, weight)
         context.low_precision = low_precision
-        return F.conv2d(x, weight, padding=1)
+        return F.conv2d(x, weight, padding=weight.shape[-1] // 2)
 
     @staticmethod
     def backward(context, gradient):
         x, weight = context.saved_tensors
+        border = weight.shape[-1] // 2
         if context.low_precision:
             gradient, x, weight = gradient.bfloat16(), x.bfloat16(), weight.bfloat16()
         mask = (context.needs_input_grad[0], True, False)
         to_x, to_weight, _ = torch.ops.aten.convolution_backward(
-            gradient, x, weight, None, (1, 1), (1, 1), (1, 1), False, (0, 0), 1, mask
+            gradient, x, weight, None, (1, 1), (border, border), (1, 1), False, (0, 0), 1, mask
         )
         kind = context.saved_tensors[1].dtype
         return None if to_x is None else to_x.to(kind), to_weight.to(kind), None
@@ -124,6 +126,8 @@ class QuantisedConvolution(nn.Module):
     `bias_gain` and `offset` [O] turn them into the integer model's.
     """
 
+    round_weights = True  # false in the stage that quantises activations only
+
     def __init__(self, convolution, bits, needed, gain=1.0, bias_gain=1.0, offset=0.0):
         super().__init__()
         self.weight = nn.Parameter(convolution.weight.detach().clone())
@@ -150,10 +154,11 @@ class QuantisedConvolution(nn.Module):
         return largest.clamp(min=1e-9) / WEIGHT_LIMIT
 
     def integers(self, input_steps, output_steps):
-        """Weights [O, I, 3, 3], bias [O], multiplier [O] as whole numbers with gradients; shift."""
+        """Weights [O, I, k, k], bias [O], multiplier [O] as whole numbers with gradients; shift."""
         step = torch.exp(self.log_step)
         scaled = self.scaled_weight(input_steps) / step.view(-1, 1, 1, 1)
-        weight = RoundThrough.apply(scaled.clamp(-WEIGHT_LIMIT, WEIGHT_LIMIT))
+        weight = scaled.clamp(-WEIGHT_LIMIT, WEIGHT_LIMIT)
+        weight = RoundThrough.apply(weight) if self.round_weights else weight
         ratio = step / output_steps
         largest = math.floor(math.log2(ratio.max().item()))
         shift = min(31, max(0, self.multiplier_bits - 16 - largest))
@@ -187,25 +192,21 @@ class QuantisedNetwork(nn.Module):
 
     def __init__(self, network, prior):
         super().__init__()
-        gain, offset = network.gain.flatten(), network.offset.flatten()
         self.first = layer(network.first, TRUNK, gain=INPUT_GAIN)
         self.inner = nn.ModuleList(
             nn.ModuleList([layer(one, HIDDEN), layer(two, TRUNK)])
             for one, two in network.inner
         )
-        if prior:
-            needed = torch.full_like(gain, MEANS.needed)
-            needed[len(gain) // 2 :] = INDICES.needed
-            self.last = QuantisedConvolution(network.last, MEANS.bits, needed, gain, gain, offset)
-        else:
-            self.last = layer(network.last, TRANSLATION, gain=gain, bias_gain=gain, offset=offset)
+        self.last = output_layer(network, prior)
         channels, blocks = len(network.first.bias), len(network.inner)
         kind = network.first.weight.dtype
         self.log_rescale = nn.Parameter(torch.zeros(blocks + 1, channels, dtype=kind))
-        self.log_hidden = nn.Parameter(torch.zeros(blocks, channels, dtype=kind))
+        self.log_hidden = nn.ParameterList(
+            torch.zeros(one.out_channels, dtype=kind) for one, _ in network.inner
+        )
         self.register_buffer("trunk_step", torch.ones(channels, dtype=kind))
         self.register_buffer("input_step", torch.ones(network.first.in_channels, dtype=kind))
-        self.register_buffer("output_step", torch.ones_like(gain))
+        self.register_buffer("output_step", torch.ones_like(network.last.bias.data))
 
     def calibrate(self, network, latents):
         """Chooses all steps from what the float network does on the given latents."""
@@ -222,7 +223,7 @@ class QuantisedNetwork(nn.Module):
         )
         for n, (one, two) in enumerate(self.inner):
             inside = one.coarsened(rescale[n], activation_step(hidden[n]), HIDDEN.spread)
-            self.log_hidden.data[n].copy_(inside.log())
+            self.log_hidden[n].data.copy_(inside.log())
             one.calibrate(rescale[n], inside)
             trunk_step = two.coarsened(inside, trunk_step, TRUNK.spread)
         self.trunk_step.copy_(trunk_step)
@@ -237,7 +238,7 @@ class QuantisedNetwork(nn.Module):
 
     def forward(self, latents):
         low = self.low_precision_backward
-        rescale, hidden = self.log_rescale.exp(), self.log_hidden.exp()
+        rescale, hidden = self.log_rescale.exp(), [log.exp() for log in self.log_hidden]
         x = latents.clamp(-LATENT_LIMIT, LATENT_LIMIT)
         trunk = self.first(x, self.input_step, self.trunk_step, False, low)
         for n, (one, two) in enumerate(self.inner):
@@ -247,6 +248,19 @@ class QuantisedNetwork(nn.Module):
             trunk = (trunk + x).clamp(*INT16)
         x = Rescale.apply(trunk, by_channel(self.rescale_multiplier(len(self.inner))))
         return self.last(x, rescale[-1], self.output_step, False, low)
+
+    def write(self, writer):
+        """Appends the operations and tensors of the integer model."""
+        rescale, hidden = self.log_rescale.exp(), [log.exp() for log in self.log_hidden]
+        step = self.trunk_step
+        trunk = writer.convolution("first", self.first, "latents", self.input_step, step, "i16")
+        for n, (one, two) in enumerate(self.inner):
+            x = writer.rescale(f"b{n}", self.rescale_multiplier(n), trunk)
+            x = writer.convolution(f"b{n}.one", one, x, rescale[n], hidden[n], "u8")
+            x = writer.convolution(f"b{n}.two", two, x, hidden[n], step, "i16")
+            trunk = writer.append("add", input=trunk, other=x)
+        x = writer.rescale("last", self.rescale_multiplier(len(self.inner)), trunk)
+        writer.convolution("last", self.last, x, rescale[-1], self.output_step, "i16")
 
 
 class QuantisedStaticPrior(StaticPrior):
@@ -260,10 +274,30 @@ def layer(convolution, headroom, **units):
     return QuantisedConvolution(convolution, headroom.bits, headroom.needed, **units)
 
 
+def output_layer(network, prior):
+    """The last convolution of a float network, to translations or to means and scale indices."""
+    gain, offset = network.gain.flatten(), network.offset.flatten()
+    units = {"gain": gain, "bias_gain": gain, "offset": offset}
+    if not prior:
+        return layer(network.last, TRANSLATION, **units)
+    needed = torch.full_like(gain, MEANS.needed)
+    needed[len(gain) // 2 :] = INDICES.needed
+    return QuantisedConvolution(network.last, MEANS.bits, needed, **units)
+
+
 def activation_step(activation):
     """Per-channel step that covers all activations seen; dead channels get a floor."""
     top = activation.detach().amax((0, 2, 3))
     return top.clamp(min=0.05 * top.mean().item() + 1e-6) / ACTIVATION_LIMIT
+
+
+@singledispatch
+def network_twin(network, prior):
+    """The uncalibrated integer twin of a float network; each kind of network registers its own."""
+    raise TypeError(f"{type(network).__name__} has no integer twin")
+
+
+network_twin.register(ResidualNetwork, QuantisedNetwork)
 
 
 def integer_twin(flow):
@@ -271,13 +305,13 @@ def integer_twin(flow):
     twin = copy.deepcopy(flow)
     for level in twin.levels:
         for n, network in enumerate(level.couplings):
-            level.couplings[n] = QuantisedNetwork(network, prior=False)
+            level.couplings[n] = network_twin(network, prior=False)
         for n, network in enumerate(level.priors):
             if isinstance(network, StaticPrior):
                 level.priors[n] = QuantisedStaticPrior(len(network.parameters_) // 2)
                 level.priors[n].load_state_dict(network.state_dict())
             else:
-                level.priors[n] = QuantisedNetwork(network, prior=True)
+                level.priors[n] = network_twin(network, prior=True)
     return twin.to(next(flow.parameters()))
 
 

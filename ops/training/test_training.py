@@ -12,7 +12,7 @@ from export import export, integer_model, validate
 from flow import SHAPES, Flow, code_length, squeeze, to_latents, to_pixels, unsqueeze
 from integer import ESCAPE_START, IntegerModel, LogisticCDF, cdf_tables, rans_encode
 from quantise import quantised
-from trainer import Schedule, Trainer
+from trainer import SKIPPED_LIMIT, Schedule, Trainer
 from vectors import images, random_flow, vectors
 
 TINY = ("tiny-lifting", "tiny-permuted")
@@ -155,31 +155,104 @@ def test_box_reduction_is_the_rounded_mean():
     assert np.array_equal(box_reduce(image, 2), np.floor(expected + 0.5).astype(np.uint8))
 
 
-def test_schedule_depends_only_on_the_time_trained():
+def test_crops_are_flipped_and_transposed_parts_of_the_images_that_hold_them():
+    sides = [(20, 30), (9, 9), (16, 12)]
+    coded = []  # pixel = (row, column, image)
+    for n, (height, width) in enumerate(sides):
+        rows, columns = np.mgrid[:height, :width]
+        coded.append(np.stack([rows, columns, np.full_like(rows, n)], -1).astype(np.uint8))
+    sampler = CropSampler(coded, 12, {1: 1.0}, grey=0)
+    crops = sampler.batch(400, 8, np.random.default_rng(SEED)).astype(int)
+    seen = set()
+    for y, x, n in crops:
+        assert (n == n[0, 0]).all()
+        if abs(y[1, 0] - y[0, 0]) != 1:
+            y, x, transposed = y.T, x.T, True
+        else:
+            transposed = False
+        down, right = y[1, 0] - y[0, 0], x[0, 1] - x[0, 0]
+        assert abs(down) == abs(right) == 1
+        assert (y == y[0, 0] + down * np.arange(8)[:, None]).all()
+        assert (x == x[0, 0] + right * np.arange(8)).all()
+        seen.add((n[0, 0], down, right, transposed))
+    assert len(seen) == 2 * 8  # the image of 9×9 is smaller than the largest crop
+    assert np.array_equal(crops, sampler.batch(400, 8, np.random.default_rng(SEED)))
+
+
+def test_a_crop_comes_from_an_image_that_holds_it():
+    small = [np.full((32, 32, 3), n, np.uint8) for n in range(50)]
+    sampler = CropSampler(small, 32, {1: 0.5, 2: 0.5})
+    assert len(np.unique(sampler.batch(500, 32, np.random.default_rng(SEED)))) == 50
+    with pytest.raises(ValueError, match="no source holds a crop of 64"):
+        sampler.batch(1, 64, np.random.default_rng(SEED))
+    mixed = CropSampler([*small, np.full((80, 64, 3), 99, np.uint8)], 64, {1: 1.0})
+    assert np.unique(mixed.batch(20, 64, np.random.default_rng(SEED))).tolist() == [99]
+    assert len(np.unique(mixed.batch(500, 32, np.random.default_rng(SEED)))) > 40
+
+
+def test_the_grey_share_of_the_crops_is_grey():
+    noise = np.random.default_rng(SEED).integers(0, 256, (64, 64, 3), np.uint8)
+    sampler = CropSampler([noise], 8, {1: 1.0})
+    crops = sampler.batch(4000, 8, np.random.default_rng(SEED))
+    grey = (crops == crops[:, :1]).all((1, 2, 3))
+    assert 0.02 < grey.mean() < 0.04
+    flow = to_latents(torch.from_numpy(crops[grey]), "ycocg-r")
+    assert (flow[:, 1:] == 0).all()  # both colour differences
+
+
+def test_schedule_depends_only_on_the_progress():
     schedule = Schedule(minutes=10, peak_rate=1e-3)
     assert schedule.rate(0, 0) == pytest.approx(1e-3 / 200)
     assert schedule.rate(300, 1000) == pytest.approx(1e-3 * 0.505)
     assert schedule.rate(600, 5000) == pytest.approx(1e-5)
     assert schedule.crop_and_batch(399) == (32, 32)
     assert schedule.crop_and_batch(400) == (64, 16)
+    by_images = Schedule(minutes=10, peak_rate=1e-3, image_budget=3000)
+    assert by_images.progress(600, 750) == 0.25
+    assert by_images.rate(600, 1000, 1500) == pytest.approx(1e-3 * 0.505)
+    assert by_images.crop_and_batch(600, 1999) == (32, 32)
+
+
+def small_trainer(folder, **options):
+    photographs = [images(1, 24, 24, seed=n)[0].transpose(1, 2, 0) for n in range(2)]
+    schedule = Schedule(1, 1e-3, small_crop=8, large_crop=16, small_batch=2, large_batch=1)
+    sampler = CropSampler(photographs, 16, {1: 1.0})
+    return Trainer(Flow(SHAPES["tiny-lifting"]), schedule, sampler, {}, folder, **options)
 
 
 def test_a_resumed_run_continues_exactly(tmp_path):
-    def trainer():
-        photographs = [images(1, 24, 24, seed=n)[0].transpose(1, 2, 0) for n in range(2)]
-        schedule = Schedule(1, 1e-3, small_crop=8, large_crop=16, small_batch=2, large_batch=1)
-        sampler = CropSampler(photographs, 16, {1: 1.0})
-        return Trainer(Flow(SHAPES["tiny-lifting"]), schedule, sampler, {}, tmp_path)
-
-    whole, first = trainer(), trainer()
+    whole, first = small_trainer(tmp_path), small_trainer(tmp_path)
     expected = [step(whole) for _ in range(6)]
     found = [step(first) for _ in range(3)]
     first.save()
-    second = trainer()
+    second = small_trainer(tmp_path)
     assert second.resume()
     found += [step(second) for _ in range(3)]
     assert found == expected
     assert all(torch.equal(a, b) for a, b in zip(whole.average, second.average))
+
+
+def test_a_step_that_is_not_finite_is_skipped_and_too_many_end_the_training(tmp_path):
+    trainer = small_trainer(tmp_path)
+    step(trainer)
+    before = [p.detach().clone() for p in trainer.parameters]
+    trainer.step_flow = lambda block: trainer.flow(block) * math.inf
+    for _ in range(SKIPPED_LIMIT - 1):
+        assert math.isnan(step(trainer))
+    assert all(torch.equal(a, b) for a, b in zip(before, trainer.parameters))
+    assert (trainer.step, trainer.images) == (1, 2)
+    with pytest.raises(FloatingPointError, match="diverged"):
+        step(trainer)
+    trainer.step_flow = trainer.flow
+    assert math.isfinite(step(trainer)) and trainer.skipped == 0
+
+
+def test_a_stopped_run_keeps_what_it_learned(tmp_path):
+    trainer = small_trainer(tmp_path)
+    trainer.train_step = lambda: (Trainer.train_step(trainer), trainer.stop())[0]
+    trainer.run()
+    again = small_trainer(tmp_path)
+    assert again.resume() and again.step == 1 and not again.finished()
 
 
 def step(trainer):

@@ -13,10 +13,14 @@ import torch
 from safetensors.numpy import save_file
 
 from data import box_reduce
+from dense import DenseShape
 from export import export, integer_model
-from flow import SHAPES, Flow, ResidualNetwork
+from flow import SHAPES, Flow, StaticPrior
 from integer import rans_encode
+from paper import paper_shape
 from quantise import quantised
+
+TINY_DENSE = paper_shape("tiny-dense", [DenseShape(3, 14), DenseShape(2, 9)], steps=2)
 
 # File name suffix → (images, height, width): odd sides, one whole size, one single pixel.
 BLOCKS = {"3x13x11": (3, 13, 11), "2x8x16": (2, 8, 16), "1x1x1": (1, 1, 1)}
@@ -49,7 +53,7 @@ def random_flow(shape, seed):
             parameter.add_(0.05 * noise)
         for level in flow.levels:
             for prior in level.priors:
-                bias = prior.last.bias if isinstance(prior, ResidualNetwork) else prior.parameters_
+                bias = prior.parameters_ if isinstance(prior, StaticPrior) else prior.last.bias
                 bias[len(bias) // 2 :] += 1.4
         if shape.coupling == "permuted":
             flow.levels[0].couplings[0].last.weight.mul_(60)
@@ -98,8 +102,9 @@ def vectors(model, block):
 
 
 def write(folder):
-    for seed, name in enumerate(("tiny-lifting", "tiny-permuted"), 1):
-        flow = random_flow(SHAPES[name], seed)
+    shapes = (SHAPES["tiny-lifting"], SHAPES["tiny-permuted"], TINY_DENSE)
+    for seed, shape in enumerate(shapes, 1):
+        name, flow = shape.name, random_flow(shape, seed)
         calibration = torch.from_numpy(images(9, 16, 16, seed=100 + seed)).double()
         model = integer_model(quantised(flow, calibration))
         path = folder / f"{name}.model.safetensors"

@@ -1,0 +1,167 @@
+package import EntropyCoding
+internal import Flow
+
+/// Corrections of the predicted scales of one block: one for each channel of each pass.
+///
+/// A small model is never right about every dataset: on images that are smoother or noisier than
+/// those that it learnt from, its scales are off by a factor that hardly changes inside a block. The
+/// encoder measures the factor and sends it, half a byte for each channel; see `Codec.md` for the
+/// layout. Models that ask for it (`FlowModel.correctsScales`) have their payloads begin with this.
+package struct ScaleOffsets: Equatable, Sendable {
+    /// Corrections in units of ``unit`` scale indices, within ``range``: `[pass][channel]`.
+    package var passes: [[Int8]]
+
+    /// Scale indices of one step; a step is a factor of 1.12.
+    package static let unit = 2
+
+    /// What half a byte holds.
+    package static let range: ClosedRange<Int8> = -8...7
+
+    /// The positions of a channel that the encoder looks at, spread over the block.
+    private static let sampledPositions = 1024
+
+    /// What a channel's correction must save at least, in 1/256 bit, to be other than 0.
+    private static let leastSaving: UInt64 = 16 * 256
+
+    /// Returns corrections of 0 for passes of so many channels.
+    package init(channels: [Int]) {
+        self.passes = channels.map { [Int8](repeating: 0, count: $0) }
+    }
+
+    // MARK: - Payload
+
+    /// The section at the start of a payload: a byte 0 where all corrections are 0; else a byte 1,
+    /// and all corrections in decode order as two's complement halves of bytes, the low half first.
+    package var bytes: [UInt8] {
+        let all = passes.joined().map { UInt8(bitPattern: $0) & 15 }
+        guard all.contains(where: { $0 != 0 }) else { return [0] }
+        return [1]
+            + stride(from: 0, to: all.count, by: 2).map { index in
+                all[index] | (index + 1 < all.count ? all[index + 1] << 4 : 0)
+            }
+    }
+
+    /// Returns the bytes of a section that is not all 0.
+    package static func sectionSize(channels: Int) -> Int {
+        1 + (channels + 1) / 2
+    }
+
+    /// Reads the section at the start of a payload.
+    ///
+    /// - Parameters:
+    ///   - payload: The whole payload.
+    ///   - channels: The number of channels of each pass.
+    /// - Returns: The corrections, and the number of bytes that they take.
+    /// - Throws: `BitstreamError` if the payload does not begin with a section of an encoder.
+    package static func read(
+        _ payload: [UInt8],
+        channels: [Int]
+    ) throws(BitstreamError) -> (offsets: ScaleOffsets, byteCount: Int) {
+        var offsets = ScaleOffsets(channels: channels)
+        guard let kind = payload.first else {
+            throw BitstreamError(.truncated, byteOffset: 0)
+        }
+        if kind == 0 { return (offsets, 1) }
+        let count = channels.reduce(0, +)
+        let end = sectionSize(channels: count)
+        guard kind == 1 else { throw BitstreamError(.invalidSection, byteOffset: 0) }
+        guard payload.count >= end else {
+            throw BitstreamError(.truncated, byteOffset: payload.count)
+        }
+        if count % 2 == 1, payload[end - 1] >> 4 != 0 {
+            throw BitstreamError(.invalidSection, byteOffset: end - 1)
+        }
+        var index = 0
+        for pass in channels.indices {
+            for channel in 0..<channels[pass] {
+                let half = payload[1 + index / 2] >> (index % 2 == 0 ? 0 : 4)
+                // Shifts the half's sign bit to the top and back.
+                offsets.passes[pass][channel] = Int8(bitPattern: half << 4) >> 4
+                index += 1
+            }
+        }
+        return (offsets, end)
+    }
+
+    // MARK: - Use
+
+    /// Corrects the scales of a pass.
+    ///
+    /// - Parameters:
+    ///   - scales: The model's scale indices, `[position][channel]`.
+    ///   - pass: The pass's index in decode order.
+    /// - Returns: The corrected scale indices, in 0…127.
+    package func correct(_ scales: UnsafeBufferPointer<UInt8>, pass: Int) -> [UInt8] {
+        let offsets = passes[pass]
+        return [UInt8](unsafeUninitializedCapacity: scales.count) { corrected, count in
+            for (channel, offset) in offsets.enumerated() {
+                let shift = Int16(offset) * Int16(Self.unit)
+                for index in stride(from: channel, to: scales.count, by: offsets.count) {
+                    corrected[index] = correctScale(scales[index], by: shift)
+                }
+            }
+            count = scales.count
+        }
+    }
+
+    /// Chooses the corrections of a pass.
+    ///
+    /// - Parameters:
+    ///   - pass: The pass's index in decode order.
+    ///   - values: The latents, `[position][channel]`.
+    ///   - means: One mean for each.
+    ///   - scales: One scale index for each.
+    ///   - cdf: The model's distributions.
+    package mutating func choose(
+        pass: Int,
+        values: UnsafeBufferPointer<Int16>,
+        means: UnsafeBufferPointer<Int16>,
+        scales: UnsafeBufferPointer<UInt8>,
+        cdf: LogisticCDF
+    ) {
+        let channels = passes[pass].count
+        let positions = values.count / channels
+        let stride = max(1, positions / Self.sampledPositions)
+        for channel in 0..<channels {
+            let samples = Swift.stride(from: channel, to: values.count, by: channels * stride)
+            func cost(_ offset: Int8) -> UInt64 {
+                let shift = Int16(offset) * Int16(Self.unit)
+                return samples.reduce(0) { sum, index in
+                    sum
+                        + UInt64(
+                            cdf.cost(
+                                value: values[index],
+                                mean: means[index],
+                                scale: correctScale(scales[index], by: shift)
+                            )
+                        )
+                }
+            }
+            passes[pass][channel] = Self.cheapest(
+                leastSaving: Self.leastSaving / UInt64(stride),
+                cost
+            )
+        }
+    }
+
+    /// Walks downhill from 0 to the nearest least cost; 0 where that saves less than `leastSaving`.
+    private static func cheapest(leastSaving: UInt64, _ cost: (Int8) -> UInt64) -> Int8 {
+        let start = cost(0)
+        var (best, least): (Int8, UInt64) = (0, start)
+        for direction in [Int8(1), -1] {
+            while range.contains(best + direction) {
+                let next = cost(best + direction)
+                guard next < least else { break }
+                (best, least) = (best + direction, next)
+            }
+            if best != 0 { break }
+        }
+        return start - least >= leastSaving ? best : 0
+    }
+}
+
+/// Returns a scale index moved by `shift` and kept within 0…127.
+@inline(__always)
+private func correctScale(_ scale: UInt8, by shift: Int16) -> UInt8 {
+    UInt8(min(max(Int16(scale) + shift, 0), FlowModel.maximumScale))
+}
