@@ -132,8 +132,8 @@ def luma(images):
 
 def training_images(root):
     """Every licence-clean photograph below `root`/train, in the order of the file names."""
-    files = [f for folder in TRAINING_FOLDERS for f in sorted((Path(root) / "train" / folder).iterdir())]
-    return [read_rgb(f) for f in files]
+    folders = [Path(root) / "train" / name for name in TRAINING_FOLDERS]
+    return [read_rgb(file) for folder in folders for file in sorted(folder.iterdir())]
 
 
 def tiles(image, size):
@@ -153,7 +153,8 @@ def strip(path, size, count):
 def evaluation_sets(root):
     """Name → u8 [N, 3, size, size]; research-use images that are only ever measured."""
     folder = Path(root) / "valid"
-    kodak = np.concatenate([tiles(read_rgb(f), 64) for f in sorted((folder / "kodak").glob("*.png"))])
+    photographs = sorted((folder / "kodak").glob("*.png"))
+    kodak = np.concatenate([tiles(read_rgb(photograph), 64) for photograph in photographs])
     return {
         "photos64": strip(folder / "photos64_strip_300.png", 64, 200),
         "cifar": strip(folder / "cifar10_test_strip_381.png", 32, 200),

@@ -29,8 +29,9 @@ def orthogonal(matrices):
     x = matrices if wide else matrices.transpose(1, 2)
     x = x / (x.flatten(1).norm(dim=1).view(-1, 1, 1) + 1e-12)
     for _ in range(ITERATIONS):
-        square = x @ x.transpose(1, 2)
-        x = a * x + (b * square + c * square @ square) @ x
+        square = torch.bmm(x, x.transpose(1, 2))
+        even = torch.baddbmm(square, square, square, beta=b, alpha=c)
+        x = torch.baddbmm(x, even, x, beta=a)
     return x if wide else x.transpose(1, 2)
 
 

@@ -5,7 +5,7 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
-FIRST_LIMIT = 5.0  # bits/dim; the first minutes lie above it
+RANGE = 1.5  # bits/dim shown above the lowest; the first minutes lie higher
 COLOURS = {"train": "0.6", "photos64": "tab:blue", "cifar": "tab:orange", "kodak": "tab:green"}
 
 
@@ -30,7 +30,6 @@ def plot_training(logs, path, title):
         axes.plot(*zip(*curve), color=COLOURS.get(name), label=name, marker=".", ms=4)
     axes.set(xlabel="minutes", ylabel="bits per dimension")
     axes.set_title(title, pad=16)
-    axes.set_ylim(top=min(FIRST_LIMIT, axes.get_ylim()[1]))
     axes.grid(alpha=0.3)
     if len({round(cost, 6) for _, cost in costs}) > 1:
         right = axes.twinx()
@@ -38,6 +37,8 @@ def plot_training(logs, path, title):
         right.set_ylabel("kMAC per byte (dotted)", color="tab:red")
         right.set_ylim(bottom=0)
     if curves:
+        lowest = min(value for curve in curves.values() for _, value in curve)
+        axes.set_ylim(top=min(lowest + RANGE, axes.get_ylim()[1]))
         axes.legend()
     figure.tight_layout()
     figure.savefig(path, dpi=100)

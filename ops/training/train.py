@@ -1,7 +1,8 @@
 """Trains, prunes, quantises and exports a flow: `python train.py STAGE|all …`.
 
-The stages are those of IODF's Algorithm 1. Each continues from its checkpoint in the run folder, or
-starts from the averaged weights of the stage before. Ctrl-C or SIGTERM writes a checkpoint and ends.
+The stages are those of IODF's Algorithm 1. Each continues from its checkpoint in the run folder,
+or starts from the averaged weights of the stage before. Ctrl-C or SIGTERM writes a checkpoint and
+ends.
 """
 
 import argparse
@@ -60,7 +61,8 @@ def parser():
     add("--shape", default="fast", choices=sorted({*SHAPES, *RECIPES}))
     for name, stage in STAGES.items():
         prefix = "" if name == "float" else f"{name}-"
-        add(f"--{prefix}minutes", type=float, default=stage.minutes, help=f"{stage.text} (%(default)s)")
+        text = f"{stage.text} (%(default)s)"
+        add(f"--{prefix}minutes", type=float, default=stage.minutes, help=text)
         add(f"--{prefix}rate", type=float, default=stage.rate, help="its peak rate (%(default)s)")
     add("--images", type=int, help="crops that the float stage sees, in place of its minutes")
     add(
@@ -170,7 +172,8 @@ class Run:
             getattr(options, f"{prefix}minutes"), getattr(options, f"{prefix}rate"),
             small_crop=min(SMALL_CROP, self.crop), large_crop=self.crop,
             large_from=0 if on_integers else 2 / 3,
-            small_batch=options.batch, large_batch=max(1, options.batch // (4 if on_integers else 2)),
+            small_batch=options.batch,
+            large_batch=max(1, options.batch // (4 if on_integers else 2)),
             image_budget=options.images if stage == "float" else None,
         )
 
@@ -229,7 +232,8 @@ class Run:
         self.plot(path.with_name(f"{path.stem}-training.png"))
         for stage, sets in measured.items():
             print(f"{stage:12}", "  ".join(f"{k} {v:.4f}" for k, v in sets.items()))
-        print(f"wrote {path}: {path.stat().st_size} bytes, {kilo_multiplications(flow):.2f} kMAC/byte")
+        cost = kilo_multiplications(flow)
+        print(f"wrote {path}: {path.stat().st_size} bytes, {cost:.2f} kMAC/byte")
 
     def provenance(self, flow, measured):
         states = {stage: self.state(stage) for stage in self.stages()}

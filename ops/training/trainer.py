@@ -234,6 +234,8 @@ class Trainer:
 
     def run(self, checkpoint_minutes=3.0):
         """Trains until it is finished or stopped; evaluates at every checkpoint."""
+        # The momentum of dead channels decays into denormals, which made steps three times slower.
+        torch.set_flush_denormal(True)
         losses, next_report = [], self.seconds + 60
         last = time.monotonic()
         images_before, seconds_before = self.images, self.seconds

@@ -1,0 +1,92 @@
+"""The analytic code length of images under a model file, and what the integer coder adds to it."""
+
+import sys
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+import numpy as np
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "training"))
+from flow import LARGEST_SCALE, MEAN_UNITS, SCALE_COUNT, SMALLEST_SCALE
+from integer import ESCAPE_START, cost_in_bits
+
+BATCH_PIXELS = 2**17  # run through the model at once; a larger image runs alone
+CORRECTION_UNIT = 2  # scale indices
+
+
+@dataclass(frozen=True)
+class CodeLength:
+    """Bits of some symbols: analytic, and what is added by the coder's integers."""
+
+    analytic: float = 0.0
+    precision: float = 0.0  # of symbols inside the window: frequencies of 16 bits, at least 1
+    escapes: float = 0.0  # of symbols outside it
+    symbols: int = 0
+    escaped: int = 0
+
+    def __add__(self, other):
+        return CodeLength(*(a + b for a, b in zip(astuple(self), astuple(other))))
+
+    @property
+    def integer(self):
+        """Bits by the coder's frequencies."""
+        return self.analytic + self.precision + self.escapes
+
+
+def exact_bits(values, means, scales):
+    """−log2 of the discretised logistic, float64: the mass of each value's pixel-wide interval.
+
+    Means in 1/32 pixel, scales as indices; no window, no rounding, no escape.
+    """
+    ratio = LARGEST_SCALE / SMALLEST_SCALE
+    scale = SMALLEST_SCALE * ratio ** (np.asarray(scales, np.float64) / (SCALE_COUNT - 1))
+    distance = np.abs(values - np.asarray(means, np.float64) / MEAN_UNITS)
+    # P = σ(−upper) − σ(−lower) on the tail's side, where both terms are small.
+    upper, lower = (distance - 0.5) / scale, (distance + 0.5) / scale
+    nearer, farther = -np.logaddexp(0, upper), -np.logaddexp(0, lower)
+    return -(nearer + np.log(-np.expm1(farther - nearer))) / np.log(2)
+
+
+def pass_length(cdf, values, means, scales):
+    """The CodeLength of one pass of `IntegerModel.forward`."""
+    starts, frequencies = cdf.intervals(values, means, scales)
+    exact = exact_bits(values, means, scales)
+    added = cost_in_bits(starts, frequencies) - exact
+    outside = starts == ESCAPE_START
+    return CodeLength(
+        float(exact.sum()), float(added[~outside].sum()), float(added[outside].sum()),
+        outside.size, int(outside.sum()),
+    )  # fmt: skip
+
+
+def code_length(model, images, corrections=None):
+    """The CodeLength of u8 images [N, 3, H, W] under an `IntegerModel`.
+
+    `corrections` of the scale indices, if any: an array of each pass, one for each channel.
+    """
+    batch = max(1, BATCH_PIXELS // (images.shape[2] * images.shape[3]))
+    total = CodeLength()
+    for begin in range(0, len(images), batch):
+        passes = model.forward(images[begin : begin + batch])
+        for n, (values, means, scales) in enumerate(passes):
+            if corrections is not None:
+                scales = np.clip(scales + corrections[n], 0, SCALE_COUNT - 1)
+            total += pass_length(model.cdf, values, means, scales)
+    return total
+
+
+def scale_corrections(model, payload):
+    """(corrections as `code_length` takes them or None, bytes of their section) of a flow block.
+
+    The section is laid out in Sources/Codec/Codec.docc/Codec.md, "Corrected scales".
+    """
+    if not model.flow.get("correctsScales"):
+        return None, 0
+    if payload[0] == 0:
+        return None, 1
+    groups = [g["channels"] for level in reversed(model.flow["levels"]) for g in level["groups"]]
+    count = sum(groups)
+    halves = np.frombuffer(payload, np.uint8, (count + 1) // 2, offset=1)
+    offsets = np.stack([halves & 15, halves >> 4], 1).ravel()[:count].astype(np.int64)
+    indices = CORRECTION_UNIT * ((offsets ^ 8) - 8)
+    return np.split(indices, np.cumsum(groups)[:-1]), 1 + len(halves)

@@ -1,0 +1,6 @@
+"""Lets the tests import the modules of this folder and of ops/training from anywhere."""
+
+import sys
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "training")]
