@@ -26,6 +26,10 @@ ACTIVATION_LIMIT = 255
 INT16 = (-32768, 32767)
 MULTIPLIER_LIMIT = 32767
 
+# The finest weight step in output steps; finer ones, of weights near zero, would only push biases
+# out of 32 bits.
+FINEST_RATIO = 2.0**-16
+
 # Fractional bits of the trunk below the activations made from it.
 TRUNK_BITS = 3
 
@@ -146,6 +150,7 @@ class QuantisedConvolution(nn.Module):
         """Sets the weight steps to the largest weight / 127, or more where headroom needs it."""
         ratio = self.finest_steps(input_steps) / output_steps
         least = ratio.max() * self.needed / 2.0 ** (self.multiplier_bits - 1)
+        least = least.clamp(min=FINEST_RATIO)
         self.log_step.data.copy_(torch.log(torch.maximum(ratio, least) * output_steps))
 
     def finest_steps(self, input_steps):

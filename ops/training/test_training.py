@@ -64,6 +64,16 @@ def test_fake_quantised_latents_and_priors_equal_the_integer_model(flows):
             assert np.array_equal(mine.permute(0, 2, 3, 1).numpy(), integer)
 
 
+def test_an_untrained_flow_can_be_exported():
+    flow = Flow(SHAPES["tiny-lifting"]).double()
+    block = images(3, 16, 16, seed=SEED)
+    twin = quantised(flow, torch.from_numpy(block).double())
+    with torch.no_grad():
+        expected = twin(torch.from_numpy(block).double()).sum().item()
+    found = integer_model(twin).bits(block)
+    assert abs(found - expected) < 0.02 * expected
+
+
 def test_gradients_reach_every_parameter_of_the_quantised_flow(flows):
     _, twin, _ = flows
     loss = twin(torch.from_numpy(images(3, 16, 16, seed=SEED)).double()).sum()
