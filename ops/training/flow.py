@@ -175,6 +175,8 @@ def index_gain():
 class ResidualNetwork(nn.Module):
     """3×3 convolution, pre-activation residual blocks, ReLU, 3×3 convolution."""
 
+    noise = False  # networks that learn with it lose less when activations become integers
+
     def __init__(self, inputs, outputs, shape, gain, offset):
         super().__init__()
         channels = shape.channels
@@ -197,11 +199,19 @@ class ResidualNetwork(nn.Module):
             for _, second in self.inner:
                 second.weight.mul_(0.3)
 
+    def activate(self, x):
+        """ReLU; while gradients are taken, with the noise of rounding to 8 bits if asked for."""
+        x = F.relu(x)
+        if self.noise and torch.is_grad_enabled():
+            step = x.detach().amax((0, 2, 3), keepdim=True) / 255
+            x = x + step * (torch.rand_like(x) - 0.5)
+        return x
+
     def forward(self, latents):
         trunk = self.first(latents * INPUT_GAIN)
         for one, two in self.inner:
-            trunk = trunk + two(F.relu(one(F.relu(trunk))))
-        return self.last(F.relu(trunk)).to(self.gain.dtype) * self.gain + self.offset
+            trunk = trunk + two(self.activate(one(self.activate(trunk))))
+        return self.last(self.activate(trunk)).to(self.gain.dtype) * self.gain + self.offset
 
     def multiplications(self):
         """Multiply-accumulates per position."""

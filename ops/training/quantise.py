@@ -26,6 +26,14 @@ ACTIVATION_LIMIT = 255
 INT16 = (-32768, 32767)
 MULTIPLIER_LIMIT = 32767
 
+# Multipliers are below one: no weight step may exceed the output step. Training moves both a little.
+LARGEST_RATIO = 0.9
+
+# The trunk has room for values larger, by this factor, than those that calibration sees. A result
+# cannot exceed its multiplier, and the largest multiplier is above 2^14.
+TRUNK_ROOM = 1.25
+TRUNK_LIMIT = 2**14 / TRUNK_ROOM
+
 # The finest weight step in output steps; finer ones, of weights near zero, would only push biases
 # out of 32 bits.
 FINEST_RATIO = 2.0**-16
@@ -173,9 +181,10 @@ class QuantisedConvolution(nn.Module):
         return weight, bias, multiplier, shift
 
     def coarsened(self, input_steps, output_steps, spread):
-        """Output steps, larger where the multiplier would pass `spread` times the median."""
+        """Output steps, larger where the multiplier would pass `spread` times the median or 1."""
         finest = self.finest_steps(input_steps)
-        return torch.maximum(output_steps, finest / (spread * (finest / output_steps).median()))
+        limit = (spread * (finest / output_steps).median()).clamp(max=LARGEST_RATIO)
+        return torch.maximum(output_steps, finest / limit)
 
     def forward(self, x, input_steps, output_steps, activation, low_precision):
         weight, bias, multiplier, shift = self.integers(input_steps, output_steps)
@@ -216,24 +225,29 @@ class QuantisedNetwork(nn.Module):
     def calibrate(self, network, latents):
         """Chooses all steps from what the float network does on the given latents."""
         trunk = network.first(latents * INPUT_GAIN)
-        rescaled, hidden = [F.relu(trunk)], []
+        trunks, hidden, parts = [trunk], [], [trunk]
         for one, two in network.inner:
-            hidden.append(F.relu(one(rescaled[-1])))
-            trunk = trunk + two(hidden[-1])
-            rescaled.append(F.relu(trunk))
-        rescale = torch.stack([activation_step(a) for a in rescaled])
-        self.log_rescale.data.copy_(rescale.log())
-        trunk_step = self.first.coarsened(
-            self.input_step, rescale.amin(0) / 2**TRUNK_BITS, TRUNK.spread
-        )
+            hidden.append(F.relu(one(F.relu(trunk))))
+            parts.append(two(hidden[-1]))
+            trunk = trunk + parts[-1]
+            trunks.append(trunk)
+        rescale = torch.stack([activation_step(F.relu(t)) for t in trunks])
+        largest = torch.stack([t.abs().amax((0, 2, 3)) for t in trunks + parts]).amax(0)
+        trunk_step = torch.maximum(rescale.amin(0) / 2**TRUNK_BITS, largest / TRUNK_LIMIT)
+        trunk_step = self.first.coarsened(self.input_step, trunk_step, TRUNK.spread)
         for n, (one, two) in enumerate(self.inner):
             inside = one.coarsened(rescale[n], activation_step(hidden[n]), HIDDEN.spread)
             self.log_hidden[n].data.copy_(inside.log())
             one.calibrate(rescale[n], inside)
             trunk_step = two.coarsened(inside, trunk_step, TRUNK.spread)
+        rescale = torch.maximum(rescale, trunk_step / LARGEST_RATIO)
+        self.log_rescale.data.copy_(rescale.log())
         self.trunk_step.copy_(trunk_step)
+        for convolution in (self.first, *(two for _, two in self.inner)):
+            convolution.needed.copy_((TRUNK_ROOM * largest / trunk_step).clamp(min=TRUNK.needed))
         self.first.calibrate(self.input_step, trunk_step)
-        for n, (_, two) in enumerate(self.inner):
+        for n, (one, two) in enumerate(self.inner):
+            one.calibrate(rescale[n], self.log_hidden[n].exp())
             two.calibrate(self.log_hidden[n].exp(), trunk_step)
         self.last.calibrate(rescale[-1], self.output_step)
 

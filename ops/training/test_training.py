@@ -11,7 +11,7 @@ from data import CropSampler, box_reduce
 from export import export, integer_model, validate
 from flow import SHAPES, Flow, code_length, squeeze, to_latents, to_pixels, unsqueeze
 from integer import ESCAPE_START, IntegerModel, LogisticCDF, cdf_tables, rans_encode
-from quantise import quantised
+from quantise import QuantisedNetwork, quantised
 from trainer import SKIPPED_LIMIT, Schedule, Trainer
 from vectors import images, random_flow, vectors
 
@@ -62,6 +62,25 @@ def test_fake_quantised_latents_and_priors_equal_the_integer_model(flows):
         means, scales = parameters.chunk(2, 1)
         for mine, integer in zip((values, means, scales.clamp(0, 127)), expected):
             assert np.array_equal(mine.permute(0, 2, 3, 1).numpy(), integer)
+
+
+@pytest.mark.parametrize("growth", [1.0, 8.0, 40.0])
+def test_calibration_leaves_room_for_large_inner_weights(growth):
+    """Weights that grew made multipliers, shifted sums and the trunk saturate."""
+    network = random_flow(SHAPES["tiny-lifting"], SEED).levels[0].couplings[0]
+    latents = 20 * torch.randn(8, 9, 16, 16, generator=torch.Generator().manual_seed(1)).double()
+    with torch.no_grad():
+        for one, two in network.inner:
+            one.weight.mul_(growth)
+            two.weight.mul_(growth)
+        scale = 30 / network(latents.round()).square().mean().sqrt()  # translations of 30 pixels
+        network.last.weight.mul_(scale)
+        network.last.bias.mul_(scale)
+        twin = QuantisedNetwork(network, prior=False).double()
+        twin.calibrate(network, latents.round())
+        expected, found = network(latents.round()), twin(latents.round())
+    error = (found - expected).square().mean().sqrt() / expected.square().mean().sqrt()
+    assert error < 0.05
 
 
 def test_an_untrained_flow_can_be_exported():
