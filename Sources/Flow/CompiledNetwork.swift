@@ -19,6 +19,8 @@ struct CompiledNetwork: Sendable {
         /// Copies activations side by side. The parts' channels need not fill whole vectors, so a
         /// kernel cannot leave its results at their place; a copy costs little beside a convolution.
         case join(parts: [MapName], result: MapName)
+        /// Rounds a wide map in its place.
+        case round(MapName, bits: Int)
     }
 
     /// One kernel call.
@@ -96,6 +98,8 @@ struct CompiledNetwork: Sendable {
                 )
             case .join(let parts, let result):
                 scratch.map(result).join(parts.map(scratch.map), images: images)
+            case .round(let map, let bits):
+                scratch.map(map).round(bits: bits, images: images)
             }
         }
         return scratch.map(fused.result)
@@ -149,6 +153,7 @@ extension CompiledNetwork.Step {
         switch self {
         case .layer(let layer): [layer.input, layer.wide, layer.activations].compactMap(\.self)
         case .join(let parts, let result): parts + [result]
+        case .round(let map, _): [map]
         }
     }
 }

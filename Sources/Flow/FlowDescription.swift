@@ -91,6 +91,7 @@ struct OperationDescription: Decodable {
         case requantise(shift: Int, multiplier: String, type: ValueType)
         case rescale(multiplier: String)
         case add
+        case round(bits: Int)
         case concat
     }
 
@@ -108,6 +109,7 @@ struct OperationDescription: Decodable {
             case "requantise": ["input", "shift", "multiplier", "type"]
             case "rescale": ["input", "multiplier"]
             case "add": ["input", "other"]
+            case "round": ["input", "bits"]
             case "concat": ["inputs"]
             default: Set(named.allKeys.map(\.stringValue))
             }
@@ -132,6 +134,8 @@ struct OperationDescription: Decodable {
             self.kind = .rescale(multiplier: try fields.decode("multiplier"))
         case "add":
             self.kind = .add
+        case "round":
+            self.kind = .round(bits: try fields.decode("bits"))
         case "concat":
             self.kind = .concat
         default:

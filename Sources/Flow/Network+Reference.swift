@@ -29,6 +29,10 @@ extension Network {
                     }
                 case .add(let input, let other):
                     sum(values[input], values[other])
+                case .round(let input, let bits):
+                    values[input].mapValues { value, _ in
+                        (value + Int32(1) << Int32(bits - 1)) >> Int32(bits)
+                    }
                 case .concat(let inputs):
                     inputs.dropFirst().reduce(values[inputs[0]]) { $0.joining(values[$1]) }
                 }

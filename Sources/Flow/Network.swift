@@ -37,13 +37,16 @@ package enum Operation: Sendable {
     case rescale(input: Int, multiplier: [Int16])
     /// The saturating i16 sum of two values.
     case add(input: Int, other: Int)
+    /// From i16: `(v + 2^(bits − 1)) >> bits`, i16.
+    case round(input: Int, bits: Int)
     /// The channels of several u8 values, one value after the other.
     case concat(inputs: [Int])
 
     /// The numbers of the values that it reads.
     var inputs: [Int] {
         switch self {
-        case .convolution(_, let input), .requantise(let input, _, _, _), .rescale(let input, _):
+        case .convolution(_, let input), .requantise(let input, _, _, _), .rescale(let input, _),
+            .round(let input, _):
             [input]
         case .add(let input, let other): [input, other]
         case .concat(let inputs): inputs
@@ -162,6 +165,8 @@ extension Network {
                     )
                 case .add:
                     try Self.add(inputs[0], inputs[1], values, place: place)
+                case .round(let bits):
+                    try Self.round(inputs[0], values[inputs[0]], bits: bits, place: place)
                 case .concat:
                     try Self.concat(inputs, values, place: place)
                 }
@@ -338,6 +343,25 @@ extension Network {
                 reach: max(first.reach, second.reach)
             )
         )
+    }
+
+    private static func round(
+        _ input: Int,
+        _ value: Value,
+        bits: Int,
+        place: String
+    ) throws(ModelError) -> (Operation, Value) {
+        guard value.type == .int16 else {
+            throw ModelError(
+                .mismatch,
+                at: place,
+                "rounds \(value.type.rawValue); it takes i16 only."
+            )
+        }
+        guard (1...15).contains(bits) else {
+            throw ModelError(.outOfRange, at: "\(place).bits", "\(bits), not 1…15.")
+        }
+        return (.round(input: input, bits: bits), value)
     }
 
     private static func concat(

@@ -3,9 +3,10 @@ import Kernels
 /// Turns the operations of a network into kernel calls.
 ///
 /// A layer is: convolution of latents or activations; requantisation; for Int16 results perhaps
-/// the addition of the trunk (the last Int16 value that became activations); and, unless the
-/// network ends here, the rescaling of that to activations. Any number of later steps may convolve
-/// or join activations; their map is used again once nothing reads them any more.
+/// the addition of the trunk (the last Int16 value that became activations) or of a shortcut (an
+/// Int16 value that became none); and, unless the network ends here or this is a shortcut, the
+/// rescaling of that to activations. The last sum may be rounded. Any number of later steps may
+/// convolve or join activations; their map is used again once nothing reads them any more.
 struct NetworkCompiler {
     private typealias Layer = CompiledNetwork.Layer
     private typealias MapName = CompiledNetwork.MapName
@@ -20,6 +21,8 @@ struct NetworkCompiler {
     private var maps: [Int: CompiledNetwork.MapName]
     /// The value in the trunk.
     private var trunk: Int?
+    /// The wide maps of the shortcuts.
+    private var shortcuts: [Int: CompiledNetwork.MapName] = [:]
     /// The operation to look at.
     private var next = 0
 
@@ -40,6 +43,8 @@ struct NetworkCompiler {
         while compiler.next < network.operations.count {
             if let join = compiler.join() {
                 steps.append(join)
+            } else if let map = result, let bits = compiler.finalRounding() {
+                steps.append(.round(map, bits: bits))
             } else if let layer = compiler.layer() {
                 steps.append(.layer(layer))
                 result = layer.wide
@@ -71,6 +76,15 @@ struct NetworkCompiler {
         return .join(parts: parts, result: result)
     }
 
+    /// Takes the rounding of the result, if it is the last operation; its bits.
+    private mutating func finalRounding() -> Int? {
+        guard case .round(next, let bits) = network.operations[next],
+            next == network.operations.count - 1
+        else { return nil }
+        next += 1
+        return bits
+    }
+
     /// Takes the operations of a layer, if the next ones are one.
     private mutating func layer() -> CompiledNetwork.Layer? {
         // Value n is the output of operation n − 1, so `next` is the value made last.
@@ -81,14 +95,16 @@ struct NetworkCompiler {
             case .requantise(first + 1, let shift, let multiplier, let type) = operations[first + 1]
         else { return nil }
         next += 2
-        guard let epilogue = type == .uint8 ? .activation : wideEpilogue() else { return nil }
+        let outputs = convolution.outputChannels
+        var wide = MapName(role: .wide, channels: outputs, slot: 0)
+        guard let epilogue = type == .uint8 ? .activation : wideEpilogue(&wide)
+        else { return nil }
         let (usesWide, usesActivations) =
             switch epilogue {
             case .activation: (false, true)
             case .wide: (true, false)
             case .trunk(_, let adding, let storing): (adding || storing, true)
             }
-        let outputs = convolution.outputChannels
         let fused = Kernels.Convolution(
             kernelSize: convolution.kernelSize,
             input: input.role == .latents ? .latents : .activations,
@@ -103,27 +119,48 @@ struct NetworkCompiler {
         return Layer(
             kernel: PackedConvolution(fused, isa: isa),
             input: input,
-            wide: usesWide ? MapName(role: .wide, channels: outputs, slot: 0) : nil,
+            wide: usesWide ? wide : nil,
             activations: usesActivations ? place(next, from: first) : nil
         )
     }
 
     /// Takes what follows a requantisation to Int16, the value `next`.
-    private mutating func wideEpilogue() -> Kernels.Convolution.Epilogue? {
+    ///
+    /// `wide` is the map of the trunk; it becomes that of the shortcut which the layer is or adds.
+    private mutating func wideEpilogue(_ wide: inout MapName) -> Kernels.Convolution.Epilogue? {
         let operations = network.operations
-        var adding = false
-        if next < operations.count, case .add(let first, let second) = operations[next] {
-            guard let trunk, (first, second) == (trunk, next) || (first, second) == (next, trunk)
-            else { return nil }
-            adding = true
+        guard next < operations.count else { return .wide(adding: false) }
+        if case .add(let first, let second) = operations[next] {
+            guard first != second, first == next || second == next else { return nil }
+            let other = first == next ? second : first
             next += 1
+            if let shortcut = shortcuts[other] {
+                wide = shortcut
+                return lastUse[other] == next - 1 && isResult(next) ? .wide(adding: true) : nil
+            }
+            guard other == trunk else { return nil }
+            return next < operations.count ? rescaled(adding: true) : .wide(adding: true)
         }
-        guard next < operations.count else { return .wide(adding: adding) }
-        guard case .rescale(next, let rescale) = operations[next] else { return nil }
+        if case .rescale(next, _) = operations[next] { return rescaled(adding: false) }
+        wide = MapName(role: .wide, channels: wide.channels, slot: shortcuts.count + 1)
+        shortcuts[next] = wide
+        return .wide(adding: false)
+    }
+
+    /// Takes the rescaling of the value `next`, the new trunk.
+    private mutating func rescaled(adding: Bool) -> Kernels.Convolution.Epilogue? {
+        guard case .rescale(next, let rescale) = network.operations[next] else { return nil }
         let storing = lastUse[next] > next
         trunk = next
         next += 1
         return .trunk(rescale: rescale, adding: adding, storing: storing)
+    }
+
+    /// Whether a value is the network's result or becomes it by rounding.
+    private func isResult(_ value: Int) -> Bool {
+        guard value < network.operations.count else { return true }
+        guard case .round(value, _) = network.operations[value] else { return false }
+        return value == network.operations.count - 1
     }
 
     /// Gives activations a map that holds none which operation `first` or a later one reads.
@@ -145,7 +182,8 @@ extension Network {
         operations.reduce(into: [inputChannels]) { channels, operation in
             switch operation {
             case .convolution(let convolution, _): channels.append(convolution.outputChannels)
-            case .requantise(let input, _, _, _), .rescale(let input, _), .add(let input, _):
+            case .requantise(let input, _, _, _), .rescale(let input, _), .add(let input, _),
+                .round(let input, _):
                 channels.append(channels[input])
             case .concat(let inputs): channels.append(inputs.reduce(0) { $0 + channels[$1] })
             }

@@ -130,6 +130,23 @@ package final class FeatureMap {
         }
     }
 
+    /// Replaces every value v of some images by `(v + 2^(bits − 1)) >> bits`.
+    ///
+    /// - Parameters:
+    ///   - bits: 1…15.
+    ///   - count: Images to round.
+    /// - Precondition: The role is `wide`.
+    package func round(bits: Int, images count: Int) {
+        precondition((1...15).contains(bits), "bits are within 1…15")
+        precondition(count <= images, "the images fit the map")
+        // Rounding half up is the floor plus the highest bit dropped; no sum leaves 16 bits.
+        var values = wideValues.prefix(count * height * width * paddedChannels)
+        let (whole, half) = (Int16(bits), Int16(bits - 1))
+        for index in values.indices {
+            values[index] = values[index] &>> whole &+ (values[index] &>> half & 1)
+        }
+    }
+
     /// Copies the activations of other maps into this one: each map's channels follow those of the
     /// one before.
     ///

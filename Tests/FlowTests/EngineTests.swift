@@ -218,6 +218,31 @@ struct KernelEngineTests {
         expectEqual(model, (2, Int.random(in: 1...9, using: &generator), 5))
     }
 
+    @Test(arguments: 0...3)
+    func shortcutsEqualTheReference(blocks: Int) throws {
+        var shape = ModelBuilder.Shape()
+        shape.shortcuts = true
+        shape.blocks = blocks
+        // The trunk of some networks is as wide as their result.
+        shape.channels = 3
+        shape.priorChannels = 6
+        let model = try FlowModel(bytes: ModelBuilder(shape, seed: UInt64(blocks)).bytes())
+        expectEqual(model, (3, 7, 10))
+    }
+
+    @Test func aShortcutThatIsUsedTwiceRunsOnTheReference() throws {
+        var shape = ModelBuilder.Shape()
+        shape.shortcuts = true
+        shape.levels = 1
+        var builder = ModelBuilder(shape, seed: 1)
+        // The last addition becomes one of the shortcut to itself.
+        let last = #""input":"v2","output":"v14","other":"v13""#
+        try #require(builder.flow.contains(last), "\(builder.flow)")
+        builder.flow = builder.flow.replacing(last, with: last.replacing("v13", with: "v2"))
+        let model = try FlowModel(bytes: builder.bytes())
+        #expect(KernelEngine(model: model, isa: .reference).unfusedNetworks > 0)
+    }
+
     @Test func thePapersWidthEqualsTheReference() throws {
         var shape = ModelBuilder.Shape()
         shape.levels = 1

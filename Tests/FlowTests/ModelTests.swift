@@ -223,6 +223,31 @@ struct ModelErrorTests {
     }
 
     @Test(arguments: [
+        DescriptionFault(#""bits":4"#, #""bits":0"#, .outOfRange, "\(network).ops.14.bits"),
+        DescriptionFault(#""bits":4"#, #""bits":16"#, .outOfRange, "\(network).ops.14.bits"),
+        DescriptionFault(
+            #""round","input":"v14""#,
+            #""round","input":"v12""#,
+            .mismatch,
+            "\(network).ops.14"
+        ),
+    ])
+    func faultyRoundingsAreNamed(fault: DescriptionFault) throws {
+        var shape = ModelBuilder.Shape()
+        shape.levels = 1
+        shape.couplings = 1
+        shape.shortcuts = true
+        var builder = ModelBuilder(shape, seed: 3)
+        let range = try #require(builder.flow.firstRange(of: fault.old), "\(builder.flow)")
+        builder.flow.replaceSubrange(range, with: fault.new)
+
+        let error = try #require(throws: ModelError.self) { try FlowModel(bytes: builder.bytes()) }
+
+        #expect(error.reason == fault.reason, "\(error)")
+        #expect(error.place == fault.place, "\(error)")
+    }
+
+    @Test(arguments: [
         ("l0.s0.first.weight", 3, -128, ModelError.Reason.outOfRange, "l0.s0.first.weight"),
         ("l0.s0.first.bias", 0, 2_147_483_647, .outOfRange, "l0.s0.first.bias"),
         ("l0.s0.first.bias", 0, -2_147_483_648, .outOfRange, "l0.s0.first.bias"),

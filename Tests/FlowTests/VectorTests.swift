@@ -6,9 +6,8 @@ import Testing
 
 /// The blocks under `Fixtures/vectors`, written by the exporter.
 struct VectorTests {
-    static let names = ["tiny-lifting", "tiny-permuted", "tiny-dense"].flatMap { model in
-        ["1x1x1", "2x8x16", "3x13x11"].map { "\(model).\($0)" }
-    }
+    static let names = ["tiny-lifting", "tiny-permuted", "tiny-dense", "tiny-shortcut"]
+        .flatMap { model in ["1x1x1", "2x8x16", "3x13x11"].map { "\(model).\($0)" } }
 
     /// A block of images and everything that the exporter says about it.
     struct Block {

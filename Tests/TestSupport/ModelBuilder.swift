@@ -31,6 +31,9 @@ package struct ModelBuilder {
         package var priorChannels = 8
         /// Channels inside a residual block, when not those of the trunk.
         package var hiddenChannels: Int?
+        /// Whether a convolution of the latents is added to the result of residual networks, and
+        /// the sum rounded by 4 bits.
+        package var shortcuts = false
         /// Residual blocks or dense layers of each network.
         package var blocks = 1
         /// Groups of the channels that leave at each level, 1 or 2.
@@ -272,6 +275,9 @@ extension ModelBuilder {
             _ = layer("last", value, joined, outputs, kernel: 3, type: "i16")
             return #"{"ops":[\#(ops.joined(separator: ","))]}"#
         }
+        let shortcut =
+            shape.shortcuts
+            ? layer("shortcut", value, inputs, outputs, kernel: 3, type: "i16") : nil
         value = layer("first", value, inputs, channels, kernel: 3, type: "i16")
         for block in 0..<shape.blocks {
             let activations = rescale("b\(block)", value)
@@ -295,7 +301,11 @@ extension ModelBuilder {
             value = emit("add", value, #""other":"\#(branch)""#)
         }
         value = rescale("last", value)
-        _ = layer("last", value, channels, outputs, kernel: 3, type: "i16")
+        value = layer("last", value, channels, outputs, kernel: 3, type: "i16")
+        if let shortcut {
+            value = emit("add", shortcut, #""other":"\#(value)""#)
+            _ = emit("round", value, #""bits":4"#)
+        }
         return #"{"ops":[\#(ops.joined(separator: ","))]}"#
     }
 

@@ -25,19 +25,37 @@ ESCAPE_NATS, FLOOR_NATS, ESCAPE_SHARPNESS = 32 * math.log(2), 16 * math.log(2), 
 # the weights of the integer model. A new prior starts with a scale of e^1.5 pixels.
 INPUT_GAIN = 1 / 64
 OUTPUT_GAIN = 16.0
+
+# The shortcut sees latents in larger units: its weights reach 8, and grow no faster than the others.
+SHORTCUT_GAIN = 1 / 256
+
+# Lifting steps of a smooth wavelet, LeGall's 5/3, over the four sub-pixel positions (2·dy + dx of
+# the squeeze). Position → what its translation starts as: (position, dy, dx, weight), with dy and dx
+# in pixels of the squeezed map. Diagonal, vertical and horizontal details are predicted from their
+# neighbours; then the first position becomes a mean.
+WAVELET = {
+    3: [(2, 0, 0, -1 / 4), (2, 0, 1, -1 / 4), (1, 0, 0, -1 / 4), (1, 1, 0, -1 / 4)],
+    2: [(0, 0, 0, -1 / 2), (0, 1, 0, -1 / 2)],
+    1: [(0, 0, 0, -1 / 2), (0, 0, 1, -1 / 2)],
+    0: [(1, 0, 0, 1 / 4), (1, 0, -1, 1 / 4), (2, 0, 0, 1 / 4), (2, -1, 0, 1 / 4)],
+}
 FIRST_INDEX = (1.5 - math.log(SMALLEST_SCALE)) / LOG_SCALE_STEP
 
 
 @dataclass(frozen=True)
 class NetworkShape:
-    """A residual network: the width of its trunk and the width inside each block."""
+    """A residual network: the width of its trunk and the width inside each block.
+
+    With a shortcut, one linear convolution of its input is added to its result.
+    """
 
     channels: int
     hidden: tuple
+    shortcut: bool = False
 
     @classmethod
-    def uniform(cls, channels, blocks=1):
-        return cls(channels, (channels,) * blocks)
+    def uniform(cls, channels, blocks=1, shortcut=False):
+        return cls(channels, (channels,) * blocks, shortcut)
 
     def network(self, inputs, outputs, gain, offset):
         return ResidualNetwork(inputs, outputs, self, gain, offset)
@@ -66,25 +84,30 @@ class FlowShape:
     seed: int = 0
 
 
-def same_levels(coupling, prior, groups, steps=4):
-    """Levels of equal networks that keep half of their channels; the last keeps none."""
-    keeps = [2] * (len(groups) - 1) + [0]
+def same_levels(coupling, prior, groups, steps=4, keep=2):
+    """Levels of equal networks that keep as many quarters of their channels; the last keeps none."""
+    keeps = [keep] * (len(groups) - 1) + [0]
     return tuple(LevelShape(coupling, prior, g, k, steps) for g, k in zip(groups, keeps))
 
 
-def profile(name, coupling, prior):
-    """The shape of a model that ships."""
-    return FlowShape(name, same_levels(coupling, prior, (2, 2, 2, 4)), corrects_scales=True)
+def profile(name, coupling, prior, blocks=1):
+    """The shape of a model that ships; channels of the networks in couplings and in priors."""
+    networks = [NetworkShape.uniform(channels, blocks, True) for channels in (coupling, prior)]
+    return FlowShape(name, same_levels(*networks, (3, 3, 3, 4), keep=1), corrects_scales=True)
 
 
 UNIFORM = NetworkShape.uniform
 SHAPES = {
     shape.name: shape
     for shape in (
-        profile("fast", UNIFORM(32), UNIFORM(48)),
-        profile("default", UNIFORM(48), UNIFORM(80)),
-        profile("best", UNIFORM(96, 2), UNIFORM(128, 2)),
+        profile("fast", 16, 48),
+        profile("default", 32, 80),
+        profile("best", 64, 128, blocks=2),
         FlowShape("tiny-lifting", same_levels(UNIFORM(8), UNIFORM(12), (2, 4))),
+        FlowShape(
+            "tiny-shortcut",
+            same_levels(UNIFORM(8, shortcut=True), UNIFORM(12, shortcut=True), (2, 4)),
+        ),
         FlowShape(
             "tiny-permuted", same_levels(UNIFORM(12), UNIFORM(8), (1, 2), steps=3),
             colour="none", coupling="permuted",
@@ -173,9 +196,10 @@ def index_gain():
 
 
 class ResidualNetwork(nn.Module):
-    """3×3 convolution, pre-activation residual blocks, ReLU, 3×3 convolution."""
+    """3×3 convolution, pre-activation residual blocks, ReLU, 3×3 convolution.
 
-    noise = False  # networks that learn with it lose less when activations become integers
+    `shortcut` is None or a 3×3 convolution of the latents, added to the result.
+    """
 
     def __init__(self, inputs, outputs, shape, gain, offset):
         super().__init__()
@@ -191,6 +215,11 @@ class ResidualNetwork(nn.Module):
             for hidden in shape.hidden
         )
         self.last = nn.Conv2d(channels, outputs, 3, padding=1)
+        self.shortcut = None
+        if shape.shortcut:
+            self.shortcut = nn.Conv2d(inputs, outputs, 3, padding=1)
+            nn.init.zeros_(self.shortcut.weight)
+            nn.init.zeros_(self.shortcut.bias)
         self.register_buffer("gain", gain.view(1, -1, 1, 1))
         self.register_buffer("offset", offset.view(1, -1, 1, 1))
         nn.init.zeros_(self.last.weight)
@@ -199,19 +228,15 @@ class ResidualNetwork(nn.Module):
             for _, second in self.inner:
                 second.weight.mul_(0.3)
 
-    def activate(self, x):
-        """ReLU; while gradients are taken, with the noise of rounding to 8 bits if asked for."""
-        x = F.relu(x)
-        if self.noise and torch.is_grad_enabled():
-            step = x.detach().amax((0, 2, 3), keepdim=True) / 255
-            x = x + step * (torch.rand_like(x) - 0.5)
-        return x
-
     def forward(self, latents):
         trunk = self.first(latents * INPUT_GAIN)
         for one, two in self.inner:
-            trunk = trunk + two(self.activate(one(self.activate(trunk))))
-        return self.last(self.activate(trunk)).to(self.gain.dtype) * self.gain + self.offset
+            trunk = trunk + two(F.relu(one(F.relu(trunk))))
+        result = self.last(F.relu(trunk)).to(self.gain.dtype)
+        if self.shortcut is not None:
+            with torch.autocast(latents.device.type, enabled=False):
+                result = result + self.shortcut(latents * SHORTCUT_GAIN)
+        return result * self.gain + self.offset
 
     def multiplications(self):
         """Multiply-accumulates per position."""
@@ -277,6 +302,18 @@ class Level(nn.Module):
         self.register_buffer(
             "order", None if identity else torch.tensor(plan.order), persistent=False
         )
+
+    @torch.no_grad()
+    def become_wavelet(self):
+        """Lets the shortcuts of lifting couplings start as `WAVELET`."""
+        quarter = self.plan.channels // 4
+        for step, network in zip(self.plan.steps, self.couplings):
+            for row, channel in enumerate(step.target):
+                for position, dy, dx, weight in WAVELET[channel // quarter]:
+                    column = step.context.index(position * quarter + channel % quarter)
+                    network.shortcut.weight[row, column, 1 + dy, 1 + dx] = weight / (
+                        SHORTCUT_GAIN * OUTPUT_GAIN
+                    )
 
     def couple(self, z):
         """Latents after the steps and the final order."""
@@ -371,6 +408,10 @@ class Flow(nn.Module):
         self.shape = shape
         torch.manual_seed(shape.seed)
         self.levels = nn.ModuleList(map(Level, plan_levels(shape), shape.levels))
+        for level, level_shape in zip(self.levels, shape.levels):
+            network = level_shape.coupling
+            if shape.coupling == "lifting" and getattr(network, "shortcut", False):
+                level.become_wavelet()
 
     def passes(self, images):
         """(values, parameters) of each group, finest level first; sides divisible by 2^L."""

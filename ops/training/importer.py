@@ -94,13 +94,17 @@ def import_prior(group, tensors):
 
 def import_network(network, units, prior, tensors):
     """A `QuantisedNetwork` that computes what the operations of the file compute."""
-    parts, rescales = residual_layers(network["ops"], tensors)
+    parts, rescales, shortcut = residual_layers(network["ops"], tensors)
     first, *inner, last = parts
     outputs, inputs = len(last.bias), first.weight.shape[1]
-    shape = NetworkShape(len(first.bias), tuple(len(one.bias) for one in inner[::2]))
+    hidden = tuple(len(one.bias) for one in inner[::2])
+    shape = NetworkShape(len(first.bias), hidden, shortcut is not None)
     residual = ResidualNetwork(inputs, outputs, shape, *units).double()
     result = QuantisedNetwork(residual, prior)
-    layers = [m for m in result.modules() if isinstance(m, QuantisedConvolution)]
+    layers = [result.first, *(layer for pair in result.inner for layer in pair), result.last]
+    if shortcut is not None:
+        layers.append(result.shortcut)
+        parts.append(shortcut)
     for layer, part in zip(layers, parts, strict=True):
         layer.multiplier_bits = part.multiplier_bits(layer.multiplier_bits)
 
@@ -115,15 +119,20 @@ def import_network(network, units, prior, tensors):
         restore(one, inner[2 * n], rescale[n], hidden)
         restore(two, inner[2 * n + 1], hidden, trunk)
     restore(result.last, last, rescale[-1], result.output_step)
+    if shortcut is not None:
+        restore(result.shortcut, shortcut, result.input_step, result.output_step)
     return result
 
 
 def residual_layers(ops, tensors):
-    """The layers (first, two of each block, last) and rescale multipliers of a residual network."""
-    block = ["rescale"] + 2 * ["convolution", "requantise"] + ["add"]
-    ends = ["convolution", "requantise"], ["rescale", "convolution", "requantise"]
-    blocks = (len(ops) - 5) // 6
-    if [op["op"] for op in ops] != ends[0] + blocks * block + ends[1]:
+    """Of a residual network: its layers (first, two of each block, last), rescale multipliers, and
+    the layer of its shortcut or None."""
+    names = [op["op"] for op in ops]
+    layer, block = ["convolution", "requantise"], ["rescale"] + 2 * ["convolution", "requantise"]
+    blocks = names.count("rescale") - 1
+    plain = layer + blocks * (block + ["add"]) + ["rescale"] + layer
+    shortcut = names[: len(plain) + 3] == layer + plain + ["add"]
+    if not shortcut and names != plain:
         raise ValueError("only residual networks can be fine-tuned")
     convolutions = [op for op in ops if op["op"] == "convolution"]
     requantised = [op for op in ops if op["op"] == "requantise"]
@@ -131,7 +140,8 @@ def residual_layers(ops, tensors):
         Layer(tensors[c["weight"]], tensors[c["bias"]], tensors[r["multiplier"]], r["shift"])
         for c, r in zip(convolutions, requantised)
     ]
-    return layers, [tensors[op["multiplier"]] for op in ops if op["op"] == "rescale"]
+    rescales = [tensors[op["multiplier"]] for op in ops if op["op"] == "rescale"]
+    return (layers[1:], rescales, layers[0]) if shortcut else (layers, rescales, None)
 
 
 def channel_steps(layer, parts, input_steps):

@@ -141,6 +141,8 @@ class IntegerModel:
                 result = round_shift15(x, self.tensors[op["multiplier"]]).clamp(0, 255)
             elif op["op"] == "add":
                 result = saturate16(x + values[op["other"]])
+            elif op["op"] == "round":
+                result = (x + (1 << (op["bits"] - 1))) >> op["bits"]
             elif op["op"] == "concat":
                 result = torch.cat(x, 1)
             else:

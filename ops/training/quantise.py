@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from flow import INPUT_GAIN, ResidualNetwork, RoundThrough, StaticPrior
+from flow import INPUT_GAIN, SHORTCUT_GAIN, ResidualNetwork, RoundThrough, StaticPrior
 
 LATENT_LIMIT = 1023
 WEIGHT_LIMIT = 127
@@ -42,6 +42,11 @@ FINEST_RATIO = 2.0**-16
 TRUNK_BITS = 3
 
 
+# Fractional bits of a translation that is the sum of a shortcut and a network's result: it is
+# rounded to whole pixels once, after the sum.
+SUM_BITS = 4
+
+
 @dataclass(frozen=True)
 class Headroom:
     """How a layer's multipliers share the 16 bits of the shifted accumulator.
@@ -58,6 +63,7 @@ class Headroom:
 TRUNK = Headroom(15, 2 * ACTIVATION_LIMIT * 2**TRUNK_BITS, 2.0)
 HIDDEN = Headroom(14, ACTIVATION_LIMIT + 1, 4.0)
 TRANSLATION = Headroom(12, 512)
+SUMS = Headroom(15, 512 * 2**SUM_BITS)  # translations in 1/16 pixel
 MEANS, INDICES = Headroom(15, 8192), Headroom(15, 256)
 
 
@@ -211,7 +217,9 @@ class QuantisedNetwork(nn.Module):
             nn.ModuleList([layer(one, HIDDEN), layer(two, TRUNK)])
             for one, two in network.inner
         )
+        self.sum_bits = SUM_BITS if network.shortcut is not None and not prior else 0
         self.last = output_layer(network, prior)
+        self.shortcut = network.shortcut and shortcut_layer(network, prior)
         channels, blocks = len(network.first.bias), len(network.inner)
         kind = network.first.weight.dtype
         self.log_rescale = nn.Parameter(torch.zeros(blocks + 1, channels, dtype=kind))
@@ -220,7 +228,8 @@ class QuantisedNetwork(nn.Module):
         )
         self.register_buffer("trunk_step", torch.ones(channels, dtype=kind))
         self.register_buffer("input_step", torch.ones(network.first.in_channels, dtype=kind))
-        self.register_buffer("output_step", torch.ones_like(network.last.bias.data))
+        step = torch.full_like(network.last.bias.data, 2.0**-self.sum_bits)
+        self.register_buffer("output_step", step)
 
     def calibrate(self, network, latents):
         """Chooses all steps from what the float network does on the given latents."""
@@ -250,6 +259,8 @@ class QuantisedNetwork(nn.Module):
             one.calibrate(rescale[n], self.log_hidden[n].exp())
             two.calibrate(self.log_hidden[n].exp(), trunk_step)
         self.last.calibrate(rescale[-1], self.output_step)
+        if self.shortcut is not None:
+            self.shortcut.calibrate(self.input_step, self.output_step)
 
     def rescale_multiplier(self, n):
         real = self.trunk_step * torch.exp(-self.log_rescale[n]) * 2.0**15
@@ -258,20 +269,28 @@ class QuantisedNetwork(nn.Module):
     def forward(self, latents):
         low = self.low_precision_backward
         rescale, hidden = self.log_rescale.exp(), [log.exp() for log in self.log_hidden]
-        x = latents.clamp(-LATENT_LIMIT, LATENT_LIMIT)
-        trunk = self.first(x, self.input_step, self.trunk_step, False, low)
+        seen = latents.clamp(-LATENT_LIMIT, LATENT_LIMIT)
+        trunk = self.first(seen, self.input_step, self.trunk_step, False, low)
         for n, (one, two) in enumerate(self.inner):
             x = Rescale.apply(trunk, by_channel(self.rescale_multiplier(n)))
             x = one(x, rescale[n], hidden[n], True, low)
             x = two(x, hidden[n], self.trunk_step, False, low)
             trunk = (trunk + x).clamp(*INT16)
         x = Rescale.apply(trunk, by_channel(self.rescale_multiplier(len(self.inner))))
-        return self.last(x, rescale[-1], self.output_step, False, low)
+        result = self.last(x, rescale[-1], self.output_step, False, low)
+        if self.shortcut is None:
+            return result
+        linear = self.shortcut(seen, self.input_step, self.output_step, False, low)
+        return RoundThrough.apply((linear + result).clamp(*INT16) * 2.0**-self.sum_bits)
 
     def write(self, writer):
         """Appends the operations and tensors of the integer model."""
         rescale, hidden = self.log_rescale.exp(), [log.exp() for log in self.log_hidden]
         step = self.trunk_step
+        if self.shortcut is not None:
+            linear = writer.convolution(
+                "shortcut", self.shortcut, "latents", self.input_step, self.output_step, "i16"
+            )
         trunk = writer.convolution("first", self.first, "latents", self.input_step, step, "i16")
         for n, (one, two) in enumerate(self.inner):
             x = writer.rescale(f"b{n}", self.rescale_multiplier(n), trunk)
@@ -279,7 +298,11 @@ class QuantisedNetwork(nn.Module):
             x = writer.convolution(f"b{n}.two", two, x, hidden[n], step, "i16")
             trunk = writer.append("add", input=trunk, other=x)
         x = writer.rescale("last", self.rescale_multiplier(len(self.inner)), trunk)
-        writer.convolution("last", self.last, x, rescale[-1], self.output_step, "i16")
+        x = writer.convolution("last", self.last, x, rescale[-1], self.output_step, "i16")
+        if self.shortcut is not None:
+            x = writer.append("add", input=linear, other=x)
+        if self.sum_bits:
+            writer.append("round", input=x, bits=self.sum_bits)
 
 
 class QuantisedStaticPrior(StaticPrior):
@@ -297,11 +320,26 @@ def output_layer(network, prior):
     """The last convolution of a float network, to translations or to means and scale indices."""
     gain, offset = network.gain.flatten(), network.offset.flatten()
     units = {"gain": gain, "bias_gain": gain, "offset": offset}
+    headroom = result_headroom(network, prior)
+    return QuantisedConvolution(network.last, *headroom, **units)
+
+
+def shortcut_layer(network, prior):
+    """The convolution of the latents that is added to the result."""
+    gain = network.gain.flatten()
+    units = {"gain": gain * SHORTCUT_GAIN, "bias_gain": gain}
+    return QuantisedConvolution(network.shortcut, *result_headroom(network, prior), **units)
+
+
+def result_headroom(network, prior):
+    """Bits of the largest multiplier, and what the multipliers of a network's result need."""
     if not prior:
-        return layer(network.last, TRANSLATION, **units)
-    needed = torch.full_like(gain, MEANS.needed)
-    needed[len(gain) // 2 :] = INDICES.needed
-    return QuantisedConvolution(network.last, MEANS.bits, needed, **units)
+        summed = getattr(network, "shortcut", None) is not None
+        headroom = SUMS if summed else TRANSLATION
+        return headroom.bits, headroom.needed
+    needed = torch.full_like(network.gain.flatten(), MEANS.needed)
+    needed[len(needed) // 2 :] = INDICES.needed
+    return MEANS.bits, needed
 
 
 def activation_step(activation):

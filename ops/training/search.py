@@ -20,35 +20,32 @@ from trainer import Schedule, Trainer
 CROP, BATCH, RATE = 32, 64, 2e-3
 
 
-def levels(coupling=32, prior=48, groups=(2, 2, 2, 4), steps=4, blocks=1):
+def levels(
+    coupling=16, prior=48, groups=(3, 3, 3, 4), keep=1, steps=4, blocks=1, shortcut=True
+):
     """Equal networks on all levels."""
-    networks = (NetworkShape.uniform(coupling, blocks), NetworkShape.uniform(prior, blocks))
-    return same_levels(*networks, groups, steps)
-
-
-def keep_quarter():
-    """Only one of the four positions goes on; the three others are coded one after another."""
-    networks = NetworkShape.uniform(24), NetworkShape.uniform(48)
-    shape = same_levels(*networks, (3, 3, 3, 4))
-    return tuple(replace(level, keep=min(1, level.keep)) for level in shape)
+    networks = [NetworkShape.uniform(width, blocks, shortcut) for width in (coupling, prior)]
+    return same_levels(*networks, groups, steps, keep)
 
 
 # What each variant changes of `base`, and the change.
 VARIANTS = {
-    "base": ("4 levels of 4 liftings, 32/48 channels, 2 groups, YCoCg-R", {}),
+    "base": ("4 levels, 4 liftings of 16 channels, 3 priors of 48, shortcuts, YCoCg-R", {}),
+    "no-shortcut": ("no shortcuts, so no wavelet", {"levels": levels(shortcut=False)}),
     "permuted": ("random permutations instead of sub-pixel lifting", {"coupling": "permuted"}),
     "unpermuted": ("permutations, undone after the couplings (IDF++)", {"coupling": "unpermuted"}),
     "rgb": ("no colour transform", {"colour": "none"}),
-    "levels-3": ("3 levels", {"levels": levels(groups=(2, 2, 4))}),
-    "steps-2": ("2 couplings of 48 channels", {"levels": levels(coupling=48, steps=2)}),
-    "steps-8": ("8 couplings of 22 channels", {"levels": levels(coupling=22, steps=8)}),
-    "steps-0": ("no couplings, priors of 68", {"levels": levels(prior=68, steps=0)}),
-    "couplings": ("multiplications to the couplings, 44/32", {"levels": levels(44, 32)}),
-    "priors": ("multiplications to the priors, 16/58", {"levels": levels(16, 58)}),
-    "groups-1": ("1 group, prior of 68", {"levels": levels(prior=68, groups=(1, 1, 1, 2))}),
-    "groups-3": ("3 groups, priors of 39", {"levels": levels(prior=39, groups=(3, 3, 3, 4))}),
-    "blocks-2": ("2 blocks a network, 23/35", {"levels": levels(23, 35, blocks=2)}),
-    "quarter": ("one quarter goes on, 3 groups, 24/48", {"levels": keep_quarter()}),
+    "levels-3": ("3 levels", {"levels": levels(groups=(3, 3, 4))}),
+    "half": ("half of the channels go on, 2 groups, 16/54", {
+        "levels": levels(prior=54, groups=(2, 2, 2, 4), keep=2),
+    }),
+    "steps-2": ("2 couplings of 24 channels", {"levels": levels(coupling=24, steps=2)}),
+    "steps-8": ("8 couplings of 10 channels", {"levels": levels(coupling=10, steps=8)}),
+    "steps-0": ("no couplings, priors of 52", {"levels": levels(prior=52, steps=0)}),
+    "couplings": ("multiplications to the couplings, 40/24", {"levels": levels(40, 24)}),
+    "groups-1": ("1 group, prior of 84", {"levels": levels(prior=84, groups=(1, 1, 1, 2))}),
+    "groups-6": ("6 groups, priors of 34", {"levels": levels(prior=34, groups=(6, 6, 6, 8))}),
+    "blocks-2": ("2 blocks a network, 12/34", {"levels": levels(12, 34, blocks=2)}),
 }
 
 

@@ -25,7 +25,7 @@ from vectors import images, random_flow
 SEED = 7
 SHIPPED = sorted(finetune.MODELS.glob("*.safetensors"))
 VECTORS = Path(__file__).parents[2] / "Tests" / "Fixtures" / "vectors"
-GOLDEN = [VECTORS / f"{name}.model.safetensors" for name in ("tiny-lifting", "tiny-permuted")]
+GOLDEN = [VECTORS / f"{name}.model.safetensors" for name in ("tiny-lifting", "tiny-permuted", "tiny-shortcut")]
 
 torch.set_num_threads(1)
 
@@ -90,7 +90,7 @@ def assert_same_model(found, expected):
 
 
 def test_importing_and_exporting_gives_the_same_model(tmp_path):
-    for name in ("tiny-lifting", "tiny-permuted"):
+    for name in ("tiny-lifting", "tiny-permuted", "tiny-shortcut"):
         model = tiny_model(name)
         model.flow["correctsScales"] = True
         export(model, tmp_path / name, name, {})

@@ -9,13 +9,15 @@ import torch
 
 from data import CropSampler, box_reduce
 from export import export, integer_model, validate
-from flow import SHAPES, Flow, code_length, squeeze, to_latents, to_pixels, unsqueeze
+from flow import (
+    OUTPUT_GAIN, SHAPES, Flow, code_length, squeeze, to_latents, to_pixels, unsqueeze,
+)
 from integer import ESCAPE_START, IntegerModel, LogisticCDF, cdf_tables, rans_encode
 from quantise import QuantisedNetwork, quantised
 from trainer import SKIPPED_LIMIT, Schedule, Trainer
 from vectors import images, random_flow, vectors
 
-TINY = ("tiny-lifting", "tiny-permuted")
+TINY = ("tiny-lifting", "tiny-permuted", "tiny-shortcut")
 SEED = 5
 
 torch.set_num_threads(1)
@@ -81,6 +83,30 @@ def test_calibration_leaves_room_for_large_inner_weights(growth):
         expected, found = network(latents.round()), twin(latents.round())
     error = (found - expected).square().mean().sqrt() / expected.square().mean().sqrt()
     assert error < 0.05
+
+
+def test_lifting_with_shortcuts_starts_as_a_wavelet():
+    """Of a ramp the details are zero, and the first position is what it was."""
+    flow = Flow(SHAPES["tiny-shortcut"]).double()
+    rows, columns = torch.meshgrid(torch.arange(16), torch.arange(16), indexing="ij")
+    ramp = squeeze((6 * rows - 4 * columns).double().expand(1, 3, 16, 16))
+    latents = flow.levels[0].couple(ramp)
+    inside = latents[:, :, 1:-1, 1:-1]
+    assert (inside[:, 3:] == 0).all()
+    assert (inside[:, :3] == ramp[:, :3, 1:-1, 1:-1]).all()
+    assert torch.equal(flow.levels[0].uncouple(latents), ramp)
+
+
+def test_a_sum_is_rounded_once():
+    """Shortcut and network add up in sixteenths of a pixel: 0.44 + 0.44 is one pixel, not none."""
+    network = Flow(SHAPES["tiny-shortcut"]).double().levels[0].couplings[0]
+    with torch.no_grad():
+        network.shortcut.weight.zero_()
+        network.shortcut.bias.fill_(7 / 16 / OUTPUT_GAIN)
+        network.last.bias.fill_(7 / 16 / OUTPUT_GAIN)
+        twin = QuantisedNetwork(network, prior=False).double()
+        twin.calibrate(network, 20 * torch.randn(1, 9, 8, 8).double())
+        assert (twin(torch.zeros(1, 9, 4, 4).double()) == 1).all()
 
 
 def test_an_untrained_flow_can_be_exported():

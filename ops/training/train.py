@@ -17,7 +17,7 @@ import torch
 
 from data import CropSampler, evaluation_sets, training_images
 from export import export, integer_model
-from flow import SHAPES, Flow, ResidualNetwork
+from flow import SHAPES, Flow
 from folder import crop_side, sample_folder
 from paper import RECIPES, Recipe
 from plot import plot_training

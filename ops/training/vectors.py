@@ -102,7 +102,9 @@ def vectors(model, block):
 
 
 def write(folder):
-    shapes = (SHAPES["tiny-lifting"], SHAPES["tiny-permuted"], TINY_DENSE)
+    shapes = (
+        SHAPES["tiny-lifting"], SHAPES["tiny-permuted"], TINY_DENSE, SHAPES["tiny-shortcut"],
+    )
     for seed, shape in enumerate(shapes, 1):
         name, flow = shape.name, random_flow(shape, seed)
         calibration = torch.from_numpy(images(9, 16, 16, seed=100 + seed)).double()
