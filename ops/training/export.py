@@ -42,7 +42,7 @@ class NetworkWriter:
         return self.append(
             "requantise",
             input=sums,
-            shift=shift,
+            shift=int(shift),
             multiplier=self.tensor(f"{name}.multiplier", multiplier, np.int16),
             type=kind,
         )

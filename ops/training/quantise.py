@@ -10,7 +10,6 @@ In float64 the forward pass equals the exported model exactly; in float32 a prod
 """
 
 import copy
-import math
 from dataclasses import dataclass
 from functools import singledispatch
 
@@ -25,6 +24,7 @@ WEIGHT_LIMIT = 127
 ACTIVATION_LIMIT = 255
 INT16 = (-32768, 32767)
 MULTIPLIER_LIMIT = 32767
+LARGEST_SHIFT, LARGEST_POWER = 31, 46
 
 # Multipliers are below one: no weight step may exceed the output step. Training moves both a little.
 LARGEST_RATIO = 0.9
@@ -94,23 +94,23 @@ class Requantise(torch.autograd.Function):
     """clamp((sat16(⌊(acc + bias)/2^shift⌋)·m + 2^14) >> 15) with gradients inside the ranges."""
 
     @staticmethod
-    def forward(context, accumulator, bias, multiplier, shift, activation):
-        shifted = (accumulator + bias).mul_(2.0**-shift).floor_().clamp_(*INT16)
+    def forward(context, accumulator, bias, multiplier, scale, activation):
+        """`scale` is 2^−shift, a tensor."""
+        shifted = (accumulator + bias).mul_(scale).floor_().clamp_(*INT16)
         result = (shifted * multiplier).add_(2.0**14).mul_(2.0**-15).floor_()
         # Only activations are clamped; after a multiplier below one, Int16 stays Int16.
         clamped = result.clamp(0, ACTIVATION_LIMIT) if activation else result
         inside = result == clamped if activation else None
-        context.save_for_backward(shifted, inside, multiplier)
-        context.shift = shift
+        context.save_for_backward(shifted, inside, multiplier, scale)
         return clamped
 
     @staticmethod
     def backward(context, gradient):
-        shifted, inside, multiplier = context.saved_tensors
+        shifted, inside, multiplier, scale = context.saved_tensors
         if inside is not None:
             gradient = gradient * inside
         to_multiplier = (gradient * shifted).sum((0, 2, 3), keepdim=True) * 2.0**-15
-        to_accumulator = gradient * (multiplier * 2.0 ** -(15 + context.shift))
+        to_accumulator = gradient * (multiplier * scale * 2.0**-15)
         to_bias = to_accumulator.sum((0, 2, 3), keepdim=True)
         return to_accumulator, to_bias, to_multiplier, None, None
 
@@ -155,6 +155,13 @@ class QuantisedConvolution(nn.Module):
         scalars = {"needed": needed, "gain": gain, "bias_gain": bias_gain, "offset": offset}
         for name, value in scalars.items():
             self.register_buffer(name, value * torch.ones_like(self.bias.data))
+        # Looked up, powers of two are exact; and a shift stays a tensor, so a step can be compiled.
+        exponents = torch.arange(-LARGEST_POWER, LARGEST_POWER + 1)
+        self.register_buffer("powers", (2.0**exponents).to(self.weight), persistent=False)
+
+    def power(self, exponent):
+        """2^exponent of a whole number between ±LARGEST_POWER, a tensor."""
+        return self.powers.index_select(0, (exponent + LARGEST_POWER).view(1)).view(())
 
     def scaled_weight(self, input_steps):
         """Weights in output units per activation step."""
@@ -173,16 +180,17 @@ class QuantisedConvolution(nn.Module):
         return largest.clamp(min=1e-9) / WEIGHT_LIMIT
 
     def integers(self, input_steps, output_steps):
-        """Weights [O, I, k, k], bias [O], multiplier [O] as whole numbers with gradients; shift."""
+        """Weights [O, I, k, k], bias [O], multiplier [O] as whole numbers with gradients; shift, a tensor."""
         step = torch.exp(self.log_step)
         scaled = self.scaled_weight(input_steps) / step.view(-1, 1, 1, 1)
         weight = scaled.clamp(-WEIGHT_LIMIT, WEIGHT_LIMIT)
         weight = RoundThrough.apply(weight) if self.round_weights else weight
         ratio = step / output_steps
-        largest = math.floor(math.log2(ratio.max().item()))
-        shift = min(31, max(0, self.multiplier_bits - 16 - largest))
-        multiplier = RoundThrough.apply((ratio * 2.0 ** (15 + shift)).clamp(1, MULTIPLIER_LIMIT))
-        half = 2.0 ** (shift - 1) if shift > 0 else 0.0
+        _, exponent = torch.frexp(ratio.detach().max())  # 2^(exponent − 1) ≤ the largest
+        shift = (self.multiplier_bits - 15 - exponent).clamp(0, LARGEST_SHIFT)
+        real = (ratio * self.power(shift + 15)).clamp(1, MULTIPLIER_LIMIT)
+        multiplier = RoundThrough.apply(real)
+        half = torch.floor(self.power(shift - 1))  # none without a shift
         bias = RoundThrough.apply((self.bias * self.bias_gain + self.offset) / step) + half
         return weight, bias, multiplier, shift
 
@@ -196,7 +204,7 @@ class QuantisedConvolution(nn.Module):
         weight, bias, multiplier, shift = self.integers(input_steps, output_steps)
         accumulator = ExactConvolution.apply(x, weight, low_precision)
         return Requantise.apply(
-            accumulator, by_channel(bias), by_channel(multiplier), shift, activation
+            accumulator, by_channel(bias), by_channel(multiplier), self.power(-shift), activation
         )
 
 
