@@ -34,6 +34,9 @@ LARGEST_RATIO = 0.9
 TRUNK_ROOM = 1.25
 TRUNK_LIMIT = 2**14 / TRUNK_ROOM
 
+# Channels whose ratio is below this part of the largest have died.
+LEAST_ALIVE = 2.0**-10
+
 # The finest weight step in output steps; finer ones, of weights near zero, would only push biases
 # out of 32 bits.
 FINEST_RATIO = 2.0**-16
@@ -195,9 +198,14 @@ class QuantisedConvolution(nn.Module):
         return weight, bias, multiplier, shift
 
     def coarsened(self, input_steps, output_steps, spread):
-        """Output steps, larger where the multiplier would pass `spread` times the median or 1."""
+        """Output steps, larger where the multiplier would pass `spread` times the median or 1.
+
+        Weight decay leaves channels without weights; they have no part in the median.
+        """
         finest = self.finest_steps(input_steps)
-        limit = (spread * (finest / output_steps).median()).clamp(max=LARGEST_RATIO)
+        ratio = finest / output_steps
+        alive = ratio[ratio >= LEAST_ALIVE * ratio.max()]
+        limit = (spread * alive.median()).clamp(max=LARGEST_RATIO)
         return torch.maximum(output_steps, finest / limit)
 
     def forward(self, x, input_steps, output_steps, activation, low_precision):

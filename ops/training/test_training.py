@@ -66,23 +66,44 @@ def test_fake_quantised_latents_and_priors_equal_the_integer_model(flows):
             assert np.array_equal(mine.permute(0, 2, 3, 1).numpy(), integer)
 
 
-@pytest.mark.parametrize("growth", [1.0, 8.0, 40.0])
-def test_calibration_leaves_room_for_large_inner_weights(growth):
-    """Weights that grew made multipliers, shifted sums and the trunk saturate."""
+def relative_error_of_calibration(change):
+    """Of a calibrated network after `change`, its translations scaled to 30 pixels."""
     network = random_flow(SHAPES["tiny-lifting"], SEED).levels[0].couplings[0]
     latents = 20 * torch.randn(8, 9, 16, 16, generator=torch.Generator().manual_seed(1)).double()
+    latents = latents.round()
     with torch.no_grad():
         for one, two in network.inner:
-            one.weight.mul_(growth)
-            two.weight.mul_(growth)
-        scale = 30 / network(latents.round()).square().mean().sqrt()  # translations of 30 pixels
+            change(one, two)
+        scale = 30 / network(latents).square().mean().sqrt()
         network.last.weight.mul_(scale)
         network.last.bias.mul_(scale)
         twin = QuantisedNetwork(network, prior=False).double()
-        twin.calibrate(network, latents.round())
-        expected, found = network(latents.round()), twin(latents.round())
-    error = (found - expected).square().mean().sqrt() / expected.square().mean().sqrt()
-    assert error < 0.05
+        twin.calibrate(network, latents)
+        expected, found = network(latents), twin(latents)
+    return (found - expected).square().mean().sqrt() / expected.square().mean().sqrt()
+
+
+@pytest.mark.parametrize("growth", [1.0, 8.0, 40.0])
+def test_calibration_leaves_room_for_large_inner_weights(growth):
+    """Weights that grew made multipliers, shifted sums and the trunk saturate."""
+
+    def grow(one, two):
+        one.weight.mul_(growth)
+        two.weight.mul_(growth)
+
+    assert relative_error_of_calibration(grow) < 0.05
+
+
+def test_dead_channels_do_not_coarsen_the_living():
+    """With most hidden channels dead, calibration made all hidden activations zero."""
+
+    def kill(one, two):
+        one.weight[:5].mul_(1e-7)
+        one.bias[:5] = -1e-3
+        two.weight[:, :5].mul_(1e-7)
+        two.weight.mul_(20)
+
+    assert relative_error_of_calibration(kill) < 0.05
 
 
 def test_lifting_with_shortcuts_starts_as_a_wavelet():
