@@ -101,8 +101,8 @@ SHAPES = {
     shape.name: shape
     for shape in (
         profile("fast", 16, 48),
-        profile("default", 32, 80),
-        profile("best", 64, 128, blocks=2),
+        profile("default", 16, 80),
+        profile("best", 32, 128, blocks=2),
         FlowShape("tiny-lifting", same_levels(UNIFORM(8), UNIFORM(12), (2, 4))),
         FlowShape(
             "tiny-shortcut",
