@@ -2,6 +2,7 @@
 
 import copy
 import json
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -111,6 +112,7 @@ def integer_model(flow):
 
 def export(model, path, profile, provenance):
     """Writes a model file; the same model and provenance give the same bytes."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     metadata = {
         "flowpack.format": FORMAT_VERSION,
         "flowpack.profile": profile,
