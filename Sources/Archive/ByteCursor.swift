@@ -67,8 +67,10 @@ struct ByteCursor {
         return digest
     }
 
-    mutating func sampleDigest() throws(ArchiveError) -> SampleDigest {
-        guard let digest = SampleDigest(bytes: try take(SampleDigest.byteCount)) else {
+    /// A digest that a version of the format keeps more bytes of, or just as many.
+    mutating func sampleDigest(_ version: ShardFormat.Version) throws(ArchiveError) -> SampleDigest
+    {
+        guard let digest = SampleDigest(prefix: try take(version.sampleDigestBytes)) else {
             throw error(.truncated)
         }
         return digest

@@ -48,11 +48,13 @@ extension Digest: CustomStringConvertible {
     package var description: String { hex }
 }
 
-/// The first 16 bytes of a SHA-256 digest, which a shard holds for each of its samples.
+/// The first 8 bytes of a SHA-256 digest, which a shard holds for each of its samples.
+///
+/// Against accidents, of which it misses one in 2^64; the whole digest of the shard is for the rest.
 package struct SampleDigest: Hashable, Sendable {
-    package static let byteCount = 16
+    package static let byteCount = 8
 
-    /// 16 bytes.
+    /// 8 bytes.
     package let bytes: [UInt8]
 
     /// The digest of a file or of an image's samples.
@@ -60,9 +62,9 @@ package struct SampleDigest: Hashable, Sendable {
         self.bytes = Array(Digest(of: bytes).bytes.prefix(Self.byteCount))
     }
 
-    /// A digest from its 16 bytes; nil for any other count.
-    init?(bytes: some Collection<UInt8>) {
-        guard bytes.count == Self.byteCount else { return nil }
-        self.bytes = Array(bytes)
+    /// The digest that bytes begin with; nil if they are too few.
+    init?(prefix bytes: some Collection<UInt8>) {
+        guard bytes.count >= Self.byteCount else { return nil }
+        self.bytes = Array(bytes.prefix(Self.byteCount))
     }
 }

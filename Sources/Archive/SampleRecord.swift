@@ -191,6 +191,7 @@ extension SampleRecord {
     /// Reads and checks a record.
     init(
         _ cursor: inout ByteCursor,
+        _ version: ShardFormat.Version,
         after history: RecordHistory,
         in blocks: [BlockHeader]
     ) throws(ArchiveError) {
@@ -212,7 +213,7 @@ extension SampleRecord {
             }
             let metadata = try Self.readMetadata(&cursor, place, history)
             let sourceBytes = try cursor.varint()
-            let sourceDigest = try cursor.sampleDigest()
+            let sourceDigest = try cursor.sampleDigest(version)
             let number = try Self.readBlockNumber(&cursor, .flow, blocks, name)
             let bands = blocks[(number + 1)...].prefix(while: \.continuesImage)
             self = .flow(
@@ -223,7 +224,7 @@ extension SampleRecord {
                 blocks: number..<(number + 1 + bands.count),
                 width: blocks[number].width,
                 height: bands.reduce(blocks[number].height) { $0 + $1.height },
-                pixelDigest: try cursor.sampleDigest(),
+                pixelDigest: try cursor.sampleDigest(version),
                 metadata: metadata
             )
         case .stored, .storedWithProblem:
@@ -233,7 +234,7 @@ extension SampleRecord {
                 reason: try Self.readReason(&cursor, place, history),
                 isProblem: kind == .storedWithProblem,
                 sourceBytes: try cursor.varint(),
-                sourceDigest: try cursor.sampleDigest(),
+                sourceDigest: try cursor.sampleDigest(version),
                 block: try Self.readBlockNumber(&cursor, .stored, blocks, name)
             )
         case .missing:

@@ -3,7 +3,21 @@ import Raster
 
 /// Constants and fixed-size sections of the shard file; `Format.md` is the definition.
 enum ShardFormat {
-    static let version = 1
+    /// Those that a reader knows; a writer writes the last.
+    enum Version: Int {
+        case one = 1
+        case two = 2
+
+        /// Of the digests in the records.
+        var sampleDigestBytes: Int {
+            switch self {
+            case .one: 16
+            case .two: SampleDigest.byteCount
+            }
+        }
+    }
+
+    static let version = Version.two
     static let headerMagic: [UInt8] = [0x46, 0x50, 0x4B, 0x1A]
     static let footerMagic: [UInt8] = [0x1A, 0x4B, 0x50, 0x46]
     static let headerBytes = 64
@@ -19,7 +33,7 @@ enum ShardFormat {
 
     static func header(modelID: Digest) -> [UInt8] {
         var bytes = headerMagic
-        bytes.append(version, bytes: 2)
+        bytes.append(version.rawValue, bytes: 2)
         bytes.append(0, bytes: 2)
         bytes += modelID.bytes
         bytes += [UInt8](repeating: 0, count: 20)
@@ -29,19 +43,21 @@ enum ShardFormat {
 
     /// Reads the header at the start of a file of at least its size.
     ///
-    /// - Returns: The id of the model.
-    static func readHeader(_ bytes: [UInt8]) throws(ArchiveError) -> Digest {
+    /// - Returns: The version, and the id of the model.
+    static func readHeader(_ bytes: [UInt8]) throws(ArchiveError) -> (Version, Digest) {
         var cursor = ByteCursor(bytes, 0..<headerBytes, in: .header)
         guard try cursor.take(4).elementsEqual(headerMagic) else {
             throw cursor.error(.badMagic, at: 0)
         }
         let found = try cursor.integer(bytes: 2)
-        guard found == version else { throw cursor.error(.unsupportedVersion(found), at: 4) }
+        guard let version = Version(rawValue: found) else {
+            throw cursor.error(.unsupportedVersion(found), at: 4)
+        }
         try cursor.reserved(2)
         let modelID = try cursor.digest()
         try cursor.reserved(20)
         try cursor.checkCRC(of: bytes[..<(headerBytes - 4)])
-        return modelID
+        return (version, modelID)
     }
 }
 

@@ -28,7 +28,7 @@ package struct ShardReader: Sendable {
         guard bytes.count >= ShardFormat.headerBytes + ShardFormat.footerBytes else {
             throw ArchiveError(.truncated, in: .header, at: bytes.count)
         }
-        modelID = try ShardFormat.readHeader(bytes)
+        let (version, modelID) = try ShardFormat.readHeader(bytes)
         let (footer, digest) = try ShardFooter.read(bytes)
         contentDigest = digest
         guard CRC32.castagnoli.checksum(bytes[footer.index]) == footer.indexChecksum else {
@@ -36,9 +36,10 @@ package struct ShardReader: Sendable {
         }
         var cursor = ByteCursor(bytes, footer.index, in: .index)
         (blocks, blockOffsets) = try Self.readBlocks(&cursor, footer)
-        (samples, recordOffsets) = try Self.readSamples(&cursor, footer, blocks)
+        (samples, recordOffsets) = try Self.readSamples(&cursor, version, footer, blocks)
         numbersByName = try Self.numberNames(samples, recordOffsets)
         members = try Self.placeSamples(samples, recordOffsets, blocks)
+        self.modelID = modelID
         self.bytes = bytes
     }
 
@@ -120,6 +121,7 @@ package struct ShardReader: Sendable {
 
     private static func readSamples(
         _ cursor: inout ByteCursor,
+        _ version: ShardFormat.Version,
         _ footer: ShardFooter,
         _ blocks: [BlockHeader]
     ) throws(ArchiveError) -> ([SampleRecord], offsets: [Int]) {
@@ -131,7 +133,7 @@ package struct ShardReader: Sendable {
         offsets.reserveCapacity(footer.sampleCount)
         for _ in 0..<footer.sampleCount {
             let start = cursor.offset
-            let sample = try SampleRecord(&cursor, after: history, in: blocks)
+            let sample = try SampleRecord(&cursor, version, after: history, in: blocks)
             if let first = sample.blocks.first {
                 freePlaces[first] -= 1
                 guard freePlaces[first] >= 0 else {

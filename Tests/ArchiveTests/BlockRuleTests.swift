@@ -86,8 +86,8 @@ import Testing
     }
 
     @Test func anImageThatDoesNotPayForItsRecordIsStored() async throws {
-        // A payload of two bytes and 16 of the record.
-        let inputs = [18, 19, 100].map {
+        // A payload of two bytes and 8 of the record.
+        let inputs = [10, 11, 100].map {
             Input.claimed("\($0)", plain(1), sourceBytes: $0)
         }
         #expect(try await reader(of: inputs).samples.map(\.mode) == [.stored, .flow, .flow])

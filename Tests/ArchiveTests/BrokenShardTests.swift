@@ -31,7 +31,7 @@ import Testing
 
     @Test(
         arguments: [
-            ("version-2", .unsupportedVersion(2), .header, 4),
+            ("version-3", .unsupportedVersion(3), .header, 4),
             ("reserved-header-flag", .reservedBits, .header, 6),
             ("reserved-footer-flag", .reservedBits, .footer, 92),
             ("reserved-block-byte", .reservedBits, .index, 99),

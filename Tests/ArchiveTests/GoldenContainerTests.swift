@@ -8,12 +8,13 @@ import Raster
 import TestSupport
 import Testing
 
-/// `Fixtures/containers/v1`, which no change of the program may read or write differently.
+/// `Fixtures/containers`: datasets of every version, which no change of the program may read
+/// differently, nor, those of the present version, write differently.
 @Suite struct GoldenContainerTests {
-    private static let folder = "containers/v1"
+    private static let folders = ["containers/v1", "containers/v2"]
 
-    private func dataset() throws -> DatasetReader {
-        try DatasetReader(folder: Fixtures.url(Self.folder).path)
+    private func dataset(_ folder: String) throws -> DatasetReader {
+        try DatasetReader(folder: Fixtures.url(folder).path)
     }
 
     private func codec(_ dataset: DatasetReader, _ isa: InstructionSet) throws -> BlockCodec {
@@ -21,7 +22,7 @@ import Testing
     }
 
     /// The source as it was classified when the dataset was written.
-    private func inputs(_ samples: [SampleRecord]) throws -> [Input] {
+    private func inputs(_ samples: [SampleRecord], _ folder: String) throws -> [Input] {
         try samples.map { sample in
             if sample.mode == .missing {
                 return Input(
@@ -31,7 +32,7 @@ import Testing
                     content: .missing(reason: sample.reason)
                 )
             }
-            let bytes = try Fixtures.bytes("\(Self.folder)/source/\(sample.name)")
+            let bytes = try Fixtures.bytes("\(folder)/source/\(sample.name)")
             let image =
                 switch sample.format {
                 case .png: try? PNG.read(bytes)
@@ -48,12 +49,13 @@ import Testing
         }
     }
 
-    @Test func readsEverySample() async throws {
-        let dataset = try dataset()
+    @Test(arguments: folders)
+    func readsEverySample(folder: String) async throws {
+        let dataset = try dataset(folder)
         let shard = try dataset.shard(0)
         #expect(shard.sha256.hex == dataset.manifest.shards[0].sha256)
         try shard.checkDigest()
-        let inputs = try inputs(shard.samples)
+        let inputs = try inputs(shard.samples, folder)
         #expect(shard.samples.map(\.mode).filter { $0 == .flow }.count == 4)
         let decoder = try ShardDecoder(reader: shard, codec: codec(dataset, .best))
         for (number, sample) in shard.samples.enumerated() {
@@ -68,17 +70,19 @@ import Testing
         }
     }
 
-    @Test func readsEverySampleOnAnotherPath() async throws {
-        let dataset = try dataset()
+    @Test(arguments: folders)
+    func readsEverySampleOnAnotherPath(folder: String) async throws {
+        let dataset = try dataset(folder)
         let verifier = try codec(dataset, InstructionSet.best.verifier)
         let decoder = try ShardDecoder(reader: dataset.shard(0), codec: verifier)
         #expect(try await decoder.verify(threads: 2).isEmpty)
     }
 
     @Test func writesTheSameBytesAgain() async throws {
-        let dataset = try dataset()
+        let folder = try #require(Self.folders.last)
+        let dataset = try dataset(folder)
         let samples = try dataset.shard(0).samples
-        let shard = try await encode(inputs(samples), codec: codec(dataset, .best))
+        let shard = try await encode(inputs(samples, folder), codec: codec(dataset, .best))
         #expect(shard.sha256.hex == dataset.manifest.shards[0].sha256)
         #expect(shard.summary.flowBytes == 4508)
     }

@@ -82,7 +82,7 @@ import Testing
             change(&changed)
             return #expect(throws: ArchiveError.self) { try ShardReader(changed.bytes()) }
         }
-        #expect(error { $0.header[4] = 2 }?.reason == .unsupportedVersion(2))
+        #expect(error { $0.header[4] = 3 }?.reason == .unsupportedVersion(3))
         #expect(error { $0.header[4] = 0 }?.byteOffset == 4)
         #expect(error { $0.header[6] = 1 } == ArchiveError(.reservedBits, in: .header, at: 6))
         #expect(error { $0.header[59] = 0x80 } == ArchiveError(.reservedBits, in: .header, at: 59))

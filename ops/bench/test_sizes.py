@@ -213,7 +213,7 @@ class TestCheckpoint:
 
 
 class TestShard:
-    @pytest.mark.parametrize("file", sorted((FIXTURES / "containers/v1").rglob("*.fpk")), ids=str)
+    @pytest.mark.parametrize("file", sorted((FIXTURES / "containers").rglob("*.fpk")), ids=str)
     def test_the_sections_of_a_golden_file_add_up(self, file):
         data = file.read_bytes()
         shard = Shard.parse(data)
@@ -241,10 +241,10 @@ class TestShard:
         assert [row for _, _, row in found] == [0, 40, 80, 0, 0, 0]
 
     def test_there_are_golden_files(self):
-        assert list((FIXTURES / "containers/v1").rglob("*.fpk"))
+        assert list((FIXTURES / "containers").rglob("*.fpk"))
 
     def test_a_file_cut_short_is_refused(self):
-        file = next((FIXTURES / "containers/v1").rglob("*.fpk"))
+        file = next((FIXTURES / "containers").rglob("*.fpk"))
         with pytest.raises(ValueError):
             Shard.parse(file.read_bytes()[:-1])
 
