@@ -10,7 +10,7 @@ let strict: [SwiftSetting] = [
     .treatAllWarnings(as: .error),
 ]
 
-/// A kernel module: one source (symlinked), compiled for one instruction set.
+/// A kernel module: one source (symlinked, but for AMX), compiled for one instruction set.
 ///
 /// Only these targets hold code above the baseline CPU; `Kernels` selects one by cpuid.
 func kernels(_ name: String, _ define: String, _ march: [String]) -> Target {
@@ -35,6 +35,14 @@ let kernelTargets: [Target] = [
         "AVX512VNNI",
         "ISA_AVX512VNNI",
         ["-march=x86-64-v4", "-mavx512vnni", "-mprefer-vector-width=512"]
+    ),
+    kernels(
+        "AMX",
+        "ISA_AMX",
+        [
+            "-march=x86-64-v4", "-mavx512vnni", "-mprefer-vector-width=512", "-mamx-tile",
+            "-mamx-int8",
+        ]
     ),
 ]
 

@@ -6,7 +6,8 @@
 package final class FeatureMap {
     /// What a map holds, and so its layout.
     package enum Role: Sendable {
-        /// Int16 in −1023…1023, with border, channels padded to an even count.
+        /// Int16 in −1023…1023, with border, channels padded to an even count; for `amx` their low
+        /// bytes and behind these, padded to a multiple of 4, their high bytes.
         case latents
         /// 0…255, with border, channels padded to a multiple of 16. Stored as the instruction
         /// set's dot product takes them: bytes, or Int16 for `sse41` and `avx2`.
@@ -33,6 +34,8 @@ package final class FeatureMap {
     let base: UnsafeMutableRawPointer
     /// Bytes from one pixel to the next.
     let pixelStride: Int
+    /// Bytes from the low bytes of latents to the high ones; 0 where they are not apart.
+    let highPlane: Int
 
     /// A map of zeros.
     ///
@@ -52,22 +55,26 @@ package final class FeatureMap {
         self.height = height
         self.width = width
         self.channels = channels
+        let layout = Layout(isa)
+        let planes: Int
         let border: Int
         switch role {
         case .latents:
-            paddedChannels = channels.roundedUp(toMultipleOf: Layout.latentAlignment)
-            pixelStride = paddedChannels * MemoryLayout<Int16>.size
-            border = 1
+            paddedChannels = channels.roundedUp(toMultipleOf: layout.latentAlignment)
+            pixelStride = paddedChannels * layout.latentSize
+            (planes, border) = (layout.latentPlanes, 1)
         case .activations:
             paddedChannels = channels.roundedUp(toMultipleOf: Layout.channelAlignment)
-            pixelStride = paddedChannels * Layout(isa).activationSize
-            border = 1
+            pixelStride = paddedChannels * layout.activationSize
+            (planes, border) = (1, 1)
         case .wide:
             paddedChannels = channels.roundedUp(toMultipleOf: Layout.channelAlignment)
             pixelStride = paddedChannels * MemoryLayout<Int16>.size
-            border = 0
+            (planes, border) = (1, 0)
         }
-        let size = images * (height + 2 * border) * (width + 2 * border) * pixelStride
+        let planeSize = images * (height + 2 * border) * (width + 2 * border) * pixelStride
+        highPlane = planes == 2 ? planeSize : 0
+        let size = planes * planeSize + layout.slackPixels * pixelStride
         base = .allocate(byteCount: size, alignment: 64)
         base.initializeMemory(as: UInt8.self, repeating: 0, count: size)
     }
@@ -109,25 +116,60 @@ package final class FeatureMap {
             "a selected channel exists"
         )
         precondition(count <= images, "the images fit the map")
-        let (map, padded) = (base.assumingMemoryBound(to: Int16.self), paddedChannels)
         selection.withUnsafeBufferPointer { selection in
             var source = latents
             for image in 0..<count {
                 for y in 0..<height {
-                    var target = map + position(image: image, y: y, x: 0) &* padded
-                    for _ in 0..<width {
-                        for channel in 0..<selection.count {
-                            target[channel] = min(
-                                max(source[selection[channel]], -Self.latentLimit),
-                                Self.latentLimit
-                            )
-                        }
-                        source += latentChannels
-                        target += padded
+                    let first = base + position(image: image, y: y, x: 0) &* pixelStride
+                    if highPlane == 0 {
+                        loadRow(source, latentChannels, selection, first)
+                    } else {
+                        loadRowOfPlanes(source, latentChannels, selection, first)
                     }
+                    source += width &* latentChannels
                 }
             }
         }
+    }
+
+    /// Writes the selected channels of a row of latents as Int16.
+    private func loadRow(
+        _ latents: UnsafePointer<Int16>,
+        _ latentChannels: Int,
+        _ selection: UnsafeBufferPointer<Int>,
+        _ row: UnsafeMutableRawPointer
+    ) {
+        var (source, target) = (latents, row.assumingMemoryBound(to: Int16.self))
+        for _ in 0..<width {
+            for channel in 0..<selection.count {
+                target[channel] = Self.clamped(source[selection[channel]])
+            }
+            source += latentChannels
+            target += paddedChannels
+        }
+    }
+
+    /// Writes the selected channels of a row of latents as low bytes and, a plane on, high bytes.
+    private func loadRowOfPlanes(
+        _ latents: UnsafePointer<Int16>,
+        _ latentChannels: Int,
+        _ selection: UnsafeBufferPointer<Int>,
+        _ row: UnsafeMutableRawPointer
+    ) {
+        var (source, target) = (latents, row.assumingMemoryBound(to: UInt8.self))
+        for _ in 0..<width {
+            for channel in 0..<selection.count {
+                let value = Self.clamped(source[selection[channel]])
+                target[channel] = UInt8(truncatingIfNeeded: value)
+                target[highPlane &+ channel] = UInt8(truncatingIfNeeded: value >> 8)
+            }
+            source += latentChannels
+            target += paddedChannels
+        }
+    }
+
+    private static func clamped(_ latent: Int16) -> Int16 {
+        min(max(latent, -latentLimit), latentLimit)
     }
 
     /// Replaces every value v of some images by `(v + 2^(bits − 1)) >> bits`.

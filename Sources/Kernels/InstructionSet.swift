@@ -14,6 +14,8 @@ package enum InstructionSet: String, CaseIterable, Sendable {
     case avxvnni
     /// 512-bit vectors of bytes (`vpdpbusd`).
     case avx512vnni
+    /// Tiles of bytes (`tdpbusd`), and 512-bit vectors for the rest.
+    case amx
 
     /// The sets that this processor and its operating system support, ascending.
     package static let supported: [InstructionSet] = {
@@ -58,6 +60,7 @@ package enum InstructionSet: String, CaseIterable, Sendable {
         case .avx2: UInt32(KernelAVX2)
         case .avxvnni: UInt32(KernelAVXVNNI)
         case .avx512vnni: UInt32(KernelAVX512VNNI)
+        case .amx: UInt32(KernelAMX)
         }
     }
 }

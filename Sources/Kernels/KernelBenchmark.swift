@@ -1,4 +1,5 @@
 internal import Glibc
+internal import KernelsAMX
 internal import KernelsAVX2
 internal import KernelsAVX512VNNI
 internal import KernelsAVXVNNI
@@ -59,7 +60,7 @@ package enum KernelBenchmark {
     }
 
     /// The rate of the instruction set's dot product on registers alone, the upper limit of a
-    /// convolution: `vpdpbusd`, or `pmaddwd` with its addition.
+    /// convolution: `tdpbusd`, `vpdpbusd`, or `pmaddwd` with its addition.
     ///
     /// - Parameters:
     ///   - isa: A supported instruction set; the reference has no such instruction, and rate 0.
@@ -72,7 +73,9 @@ package enum KernelBenchmark {
         let rounds = 20_000
         let accumulators = 12
         let macsPerLane = Layout.groupSize / layout.activationSize
-        let macs = rounds * accumulators * layout.lanes * macsPerLane
+        // A tile is 16 pixels of 16 groups.
+        let dotProducts = isa == .amx ? 256 : 1
+        let macs = rounds * accumulators * dotProducts * layout.lanes * macsPerLane
         return withUnsafeTemporaryAllocation(byteCount: 64, alignment: 64) { operand in
             for index in operand.indices { operand[index] = UInt8(index) }
             let address = UnsafeRawPointer(operand.baseAddress.unsafelyUnwrapped)
@@ -181,6 +184,7 @@ package enum KernelBenchmark {
         case .avx2: KernelsAVX2.repeatDotProducts(rounds: rounds, operand: operand)
         case .avxvnni: KernelsAVXVNNI.repeatDotProducts(rounds: rounds, operand: operand)
         case .avx512vnni: KernelsAVX512VNNI.repeatDotProducts(rounds: rounds, operand: operand)
+        case .amx: KernelsAMX.repeatDotProducts(rounds: rounds)
         }
     }
 }

@@ -2,8 +2,6 @@
 struct Layout {
     /// Channels of activations, trunks and results are padded to a multiple of this.
     static let channelAlignment = 16
-    /// Channels of latents are padded to a multiple of this: two Int16 are one group.
-    static let latentAlignment = 2
     /// Bytes that one broadcast takes from a pixel.
     static let groupSize = 4
 
@@ -13,6 +11,10 @@ struct Layout {
     let vectors: Int
     /// Bytes of a stored activation.
     let activationSize: Int
+    /// Where latents are kept: their Int16, or a plane of low bytes and a plane of high bytes.
+    let latentPlanes: Int
+    /// Pixels behind a map that a kernel may read, for sums that it drops.
+    let slackPixels: Int
 
     init(_ isa: InstructionSet) {
         switch isa {
@@ -21,7 +23,20 @@ struct Layout {
         case .avx2: (lanes, vectors, activationSize) = (8, 2, 2)
         case .avxvnni: (lanes, vectors, activationSize) = (8, 2, 1)
         case .avx512vnni: (lanes, vectors, activationSize) = (16, 4, 1)
+        case .amx: (lanes, vectors, activationSize) = (16, 2, 1)
         }
+        (latentPlanes, slackPixels) = isa == .amx ? (2, 64) : (1, 0)
+    }
+
+    /// Bytes of a latent in one plane.
+    var latentSize: Int { MemoryLayout<Int16>.size / latentPlanes }
+
+    /// Channels of latents are padded to a multiple of this, a group.
+    var latentAlignment: Int { Self.groupSize / latentSize }
+
+    /// The most bytes of input that one tile of the matrix unit can take of a pixel's row of taps.
+    static func tileDepth(rowBytes: Int) -> Int {
+        stride(from: 64, to: groupSize, by: -groupSize).first { rowBytes % $0 == 0 } ?? groupSize
     }
 
     /// Reads an activation of the pixel at an address.

@@ -1,4 +1,5 @@
 internal import CKernelABI
+internal import KernelsAMX
 internal import KernelsAVX2
 internal import KernelsAVX512VNNI
 internal import KernelsAVXVNNI
@@ -80,6 +81,8 @@ package final class PackedConvolution: Sendable {
         call.shift = Int32(layer.shift)
         call.inputIsBytes = layer.input == .activations && Layout(isa).activationSize == 1
         call.epilogue = epilogue
+        call.highPlane = input.highPlane
+        call.tileDepth = Layout.tileDepth(rowBytes: layer.kernelSize * input.pixelStride)
 
         let pixels = count * input.height * input.width
         withUnsafeTemporaryAllocation(byteCount: Int(KernelResultsSize), alignment: 64) { results in
@@ -131,6 +134,7 @@ package final class PackedConvolution: Sendable {
         case .avx2: KernelsAVX2.convolve(&call)
         case .avxvnni: KernelsAVXVNNI.convolve(&call)
         case .avx512vnni: KernelsAVX512VNNI.convolve(&call)
+        case .amx: KernelsAMX.convolve(&call)
         }
     }
 }

@@ -31,8 +31,8 @@ final class PackedWeights: Sendable {
         let elementSize: Int
         switch layer.input {
         case .latents:
-            inputs = layer.inputChannels.roundedUp(toMultipleOf: Layout.latentAlignment)
-            elementSize = MemoryLayout<Int16>.size
+            inputs = layer.inputChannels.roundedUp(toMultipleOf: layout.latentAlignment)
+            elementSize = layout.latentSize
         case .activations:
             inputs = layer.inputChannels.roundedUp(toMultipleOf: Layout.channelAlignment)
             elementSize = layout.activationSize

@@ -24,8 +24,8 @@ typedef struct KernelEpilogue {
     bool rescales;
 } KernelEpilogue;
 
-/// Bytes that the requantised channels of the largest tile take, and some more.
-enum { KernelResultsSize = 1024 };
+/// Bytes that four tiles of the matrix unit take; the requantised channels of others take less.
+enum { KernelResultsSize = 4096 };
 
 /// A convolution of a run of pixels into one block of output channels.
 ///
@@ -49,6 +49,10 @@ typedef struct KernelCall {
     const int16_t *rescale;
     /// Working memory of `KernelResultsSize` bytes, 64-byte aligned.
     void *results;
+    /// Bytes from the low plane of the input to its high plane; 0 where it has one plane.
+    intptr_t highPlane;
+    /// Bytes of input that a tile takes from a pixel's row of taps, which is a multiple of it.
+    intptr_t tileDepth;
     /// Bytes from one pixel to the next.
     intptr_t inputPixelStride, activationPixelStride, widePixelStride;
     /// Size of one image without its border.
@@ -61,7 +65,7 @@ typedef struct KernelCall {
     intptr_t vectors;
     /// Right shift of the accumulators, 0…31.
     int32_t shift;
-    /// The input holds bytes, four to a group; otherwise Int16, two to a group.
+    /// The input holds bytes, four to a group; otherwise Int16, two to a group. Not read with AMX.
     bool inputIsBytes;
     KernelEpilogue epilogue;
 } KernelCall;
@@ -76,6 +80,7 @@ enum {
     KernelAVX2 = 2,
     KernelAVXVNNI = 4,
     KernelAVX512VNNI = 8,
+    KernelAMX = 16,
 };
 
 /// The instruction sets that the processor has and the operating system saves the registers of.
@@ -159,6 +164,161 @@ KERNEL_INLINE void kernel_store_activations_half(void *destination, kernel_half_
     const __m256i positive = _mm256_max_epi16((__m256i)words, _mm256_setzero_si256());
     _mm_storeu_si128((__m128i *)destination, _mm256_cvtusepi16_epi8(positive));
 }
+
+#if defined(__AMX_INT8__)
+
+// Tiles 0…3 hold sums, `pixels` × 16 channels; tiles 4 and 5 input, `pixels` × `depth` bytes; tiles 6
+// and 7 weights, `depth / 4` groups × 16 channels × 4 bytes.
+
+KERNEL_INLINE void kernel_begin_tiles(intptr_t pixels, intptr_t depth) {
+    struct {
+        uint8_t palette, start, reserved[14];
+        uint16_t rowBytes[16];
+        uint8_t rows[16];
+    } shapes __attribute__((aligned(64))) = {.palette = 1};
+    for (int tile = 0; tile < 8; tile++) {
+        shapes.rowBytes[tile] = tile == 4 || tile == 5 ? (uint16_t)depth : 64;
+        shapes.rows[tile] = (uint8_t)(tile < 6 ? pixels : depth / 4);
+    }
+    _tile_loadconfig(&shapes);
+}
+KERNEL_INLINE void kernel_end_tiles(void) { _tile_release(); }
+
+KERNEL_INLINE void kernel_clear_tiles(void) {
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+}
+/// Where tile t of the sums lies in `[run][pixel][vector][16 channels]`.
+#define KERNEL_TILE(results, t) \
+    ((char *)(results) + ((t) / vectors * 16 * vectors + (t) % vectors) * 64)
+
+KERNEL_INLINE void kernel_load_tiles(const void *results, intptr_t vectors) {
+    _tile_loadd(0, KERNEL_TILE(results, 0), 64 * vectors);
+    _tile_loadd(1, KERNEL_TILE(results, 1), 64 * vectors);
+    _tile_loadd(2, KERNEL_TILE(results, 2), 64 * vectors);
+    _tile_loadd(3, KERNEL_TILE(results, 3), 64 * vectors);
+}
+KERNEL_INLINE void kernel_store_tiles(void *results, intptr_t vectors) {
+    _tile_stored(0, KERNEL_TILE(results, 0), 64 * vectors);
+    _tile_stored(1, KERNEL_TILE(results, 1), 64 * vectors);
+    _tile_stored(2, KERNEL_TILE(results, 2), 64 * vectors);
+    _tile_stored(3, KERNEL_TILE(results, 3), 64 * vectors);
+}
+/// Every pixel's sums become the biases of its channels.
+KERNEL_INLINE void kernel_load_biases(const int32_t *bias, intptr_t vectors) {
+    _tile_loadd(0, bias, 0);
+    _tile_loadd(1, bias + 16 * (1 % vectors), 0);
+    _tile_loadd(2, bias, 0);
+    _tile_loadd(3, bias + 16 * (1 % vectors), 0);
+}
+
+#define KERNEL_DOT_TILES(sums, input, weights) \
+    if (isSigned) { \
+        _tile_dpbssd(sums, input, weights); \
+    } else { \
+        _tile_dpbusd(sums, input, weights); \
+    }
+
+/// Adds the products of `depth` bytes of input to the sums: of four runs of pixels with one vector of
+/// channels (tile = run), or of the first two runs with two vectors (tile = 2·run + vector).
+KERNEL_INLINE void kernel_dot_tiles(
+    intptr_t vectors, bool isSigned, const void *run0, const void *run1, const void *run2,
+    const void *run3, intptr_t stride, const void *weights) {
+    const intptr_t groupSize = 64 * vectors;
+    _tile_loadd(6, weights, groupSize);
+    _tile_loadd(4, run0, stride);
+    KERNEL_DOT_TILES(0, 4, 6)
+    _tile_loadd(5, run1, stride);
+    if (vectors == 2) {
+        _tile_loadd(7, (const char *)weights + 64, groupSize);
+        KERNEL_DOT_TILES(1, 4, 7)
+        KERNEL_DOT_TILES(2, 5, 6)
+        KERNEL_DOT_TILES(3, 5, 7)
+    } else {
+        KERNEL_DOT_TILES(1, 5, 6)
+        _tile_loadd(4, run2, stride);
+        KERNEL_DOT_TILES(2, 4, 6)
+        _tile_loadd(5, run3, stride);
+        KERNEL_DOT_TILES(3, 5, 6)
+    }
+}
+
+/// Runs twelve products of tiles, and nothing else.
+KERNEL_INLINE void kernel_repeat_dot_tiles(void) {
+    for (int round = 0; round < 3; round++) {
+        _tile_dpbusd(0, 4, 6);
+        _tile_dpbusd(1, 4, 7);
+        _tile_dpbusd(2, 5, 6);
+        _tile_dpbusd(3, 5, 7);
+    }
+}
+
+KERNEL_INLINE void kernel_store_sums(void *destination, kernel_sums sums) {
+    _mm512_storeu_si512(destination, (__m512i)sums);
+}
+/// 256 · sums + bias.
+KERNEL_INLINE kernel_sums kernel_raise(kernel_sums sums, kernel_sums bias) {
+    return (kernel_sums)_mm512_add_epi32(_mm512_slli_epi32((__m512i)sums, 8), (__m512i)bias);
+}
+
+// Several pixels in one vector: their bytes follow one another, `size` (16, 32 or 64) from each, which
+// lie `stride` bytes apart in memory.
+
+/// Qwords in the order 0 2 4 6 1 3 5 7: what a pack of two vectors leaves in turns, one after the other.
+KERNEL_INLINE __m512i kernel_in_order(__m512i qwords) {
+    return _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), qwords);
+}
+/// Saturated sums of one pixel with two vectors, or of two pixels with one.
+KERNEL_INLINE kernel_words kernel_saturate_pixels(const void *sums, intptr_t vectors, int32_t shift) {
+    const char *next = (const char *)sums + 64;
+    const kernel_words words = kernel_saturate(kernel_load_sums(sums), kernel_load_sums(next), shift);
+    return vectors == 2 ? words : (kernel_words)kernel_in_order((__m512i)words);
+}
+KERNEL_INLINE kernel_words kernel_load_pixels(const void *source, intptr_t stride, intptr_t size) {
+    if (size == 64) {
+        return kernel_load_words(source);
+    }
+    const __m256i first = _mm256_loadu_si256((const __m256i *)source);
+    const void *next = (const char *)source + stride;
+    return (kernel_words)_mm512_inserti64x4(
+        _mm512_castsi256_si512(first), _mm256_loadu_si256((const __m256i *)next), 1);
+}
+/// Stores the first of the vector's pixels, as many as there are of them or `count`.
+KERNEL_INLINE void kernel_store_pixels(
+    void *destination, intptr_t stride, intptr_t size, intptr_t count, kernel_words pixels) {
+    char *place = (char *)destination;
+    const __m512i all = (__m512i)pixels;
+    if (stride == size) {
+        const intptr_t bytes = count * size < 64 ? count * size : 64;
+        _mm512_mask_storeu_epi8(place, ~(uint64_t)0 >> (64 - bytes), all);
+    } else if (size == 64) {
+        _mm512_storeu_si512(place, all);
+    } else if (size == 32) {
+        _mm256_storeu_si256((__m256i *)place, _mm512_castsi512_si256(all));
+        if (count > 1) {
+            _mm256_storeu_si256((__m256i *)(place + stride), _mm512_extracti64x4_epi64(all, 1));
+        }
+    } else {
+        _mm_storeu_si128((__m128i *)place, _mm512_castsi512_si128(all));
+        if (count > 1) {
+            _mm_storeu_si128((__m128i *)(place + stride), _mm512_extracti32x4_epi32(all, 1));
+        }
+        if (count > 2) {
+            _mm_storeu_si128((__m128i *)(place + 2 * stride), _mm512_extracti32x4_epi32(all, 2));
+        }
+        if (count > 3) {
+            _mm_storeu_si128((__m128i *)(place + 3 * stride), _mm512_extracti32x4_epi32(all, 3));
+        }
+    }
+}
+/// The activations of two vectors of words, clamped to 0…255.
+KERNEL_INLINE kernel_words kernel_clamp(kernel_words first, kernel_words second) {
+    return (kernel_words)kernel_in_order(_mm512_packus_epi16((__m512i)first, (__m512i)second));
+}
+
+#endif
 
 #elif defined(__AVX2__)
 
