@@ -2,6 +2,9 @@
 
 import json
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -336,3 +339,15 @@ def step(trainer):
     loss = trainer.train_step()
     trainer.seconds += 10
     return loss
+
+
+def test_no_thread_computes_with_denormals():
+    program = (
+        "import torch, trainer; torch.set_num_threads(2);"
+        "print(int((torch.full((1 << 20,), 1e-40) * 0.5).view(torch.int32).count_nonzero()))"
+    )
+    folder = Path(__file__).parent
+    found = subprocess.run(
+        [sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == "0"

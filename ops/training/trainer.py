@@ -13,6 +13,10 @@ from torch import nn
 
 from muon import muon_and_adam
 
+# The momentum of dead channels decays into denormals, which made steps three times slower. Threads
+# take the setting from the thread that starts them, so it comes before the first parallel operation.
+torch.set_flush_denormal(True)
+
 WARM_UP_STEPS = 200
 AVERAGE_DECAY = 0.999
 GRADIENT_LIMIT = 1.0
@@ -234,8 +238,6 @@ class Trainer:
 
     def run(self, checkpoint_minutes=3.0):
         """Trains until it is finished or stopped; evaluates at every checkpoint."""
-        # The momentum of dead channels decays into denormals, which made steps three times slower.
-        torch.set_flush_denormal(True)
         losses, next_report = [], self.seconds + 60
         last = time.monotonic()
         images_before, seconds_before = self.images, self.seconds
