@@ -159,8 +159,8 @@ let package = Package(
             "flowpack",
             path: "Sources/flowpack",
             [
-                "Archive", "Codec", "Coordinator", "CoordinatorClient", "Flow", "JobProtocol",
-                "Kernels", "Raster", "Worker", argumentParser, logging, lifecycle,
+                "Archive", "Codec", "Coordinator", "CoordinatorClient", "Dataset", "Flow",
+                "JobProtocol", "Kernels", "Raster", "Worker", argumentParser, logging, lifecycle,
             ]
         ),
         program(

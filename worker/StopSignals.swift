@@ -8,6 +8,8 @@ import Synchronization
 /// Without `onFirst` the first signal cancels.
 ///
 /// - Returns: What the work returns.
+/// - Throws: What the work throws; `CancellationError` once it is cancelled, whatever it throws then:
+///   a part of it may fail because another has ended.
 package func withStopSignals<Value: Sendable>(
     _ work: @escaping @Sendable () async throws -> Value,
     onFirst: (@Sendable () -> Void)? = nil
@@ -36,7 +38,11 @@ package func withStopSignals<Value: Sendable>(
         signal(SIGINT, SIG_DFL)
     }
     return try await withTaskCancellationHandler {
-        try await task.value
+        do {
+            return try await task.value
+        } catch where task.isCancelled {
+            throw CancellationError()
+        }
     } onCancel: {
         task.cancel()
     }

@@ -119,7 +119,7 @@ private func withCorrected<Failure: Error>(
 
 extension PlanarImage {
     /// Takes over the samples of an 8-bit RGB image.
-    fileprivate init(_ image: Image) {
+    init(_ image: Image) {
         precondition(image.channels == 3 && image.bitDepth == 8, "the flow codes 8-bit RGB")
         self.init(width: image.width, height: image.height, samples: image.samples)
     }

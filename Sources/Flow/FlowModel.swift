@@ -98,15 +98,20 @@ package final class FlowModel: Sendable {
     /// The networks' multiply-accumulates per byte of 8-bit RGB, padding excluded.
     package var macsPerByte: Double {
         let side = paddingMultiple
+        return Double(macs(width: side, height: side)) / Double(PlanarImage.channels * side * side)
+    }
+
+    /// Returns the networks' multiply-accumulates for one image of a size, padding included.
+    package func macs(width: Int, height: Int) -> Int {
         var macs = 0
         for (index, level) in levels.enumerated() {
-            let positions = (side >> (index + 1)) * (side >> (index + 1))
+            let positions = (padded(width) >> (index + 1)) * (padded(height) >> (index + 1))
             for coupling in level.couplings { macs += coupling.network.macs * positions }
             for group in level.groups {
                 if case .network(let network) = group.prior { macs += network.macs * positions }
             }
         }
-        return Double(macs) / Double(PlanarImage.channels * side * side)
+        return macs
     }
 
     /// Returns the passes of a block of images of one size, in decode order.

@@ -1,4 +1,3 @@
-internal import Glibc
 internal import KernelsAMX
 internal import KernelsAVX2
 internal import KernelsAVX512VNNI
@@ -10,6 +9,18 @@ internal import KernelsSSE41
 /// Rates are in 10^9 multiplications of u8 by s8, with their additions, per second of the thread's
 /// processor time (GMAC/s).
 package enum KernelBenchmark {
+    /// The place of a convolution in a network, which decides what it reads and writes.
+    package enum Place: String, Sendable {
+        /// From latents to activations.
+        case first
+        /// From activations to activations.
+        case inner
+        /// From activations, added to a trunk and rescaled: the end of a residual block.
+        case residual
+        /// From activations to Int16 results.
+        case last
+    }
+
     /// A convolution to measure.
     package struct Shape: Sendable, Equatable {
         /// Rows and columns of the kernel: 1 or 3.
@@ -19,10 +30,7 @@ package enum KernelBenchmark {
         package let height: Int
         package let width: Int
         package let images: Int
-        package let input: Convolution.Input
-        /// The result is added to a trunk and rescaled, as at the end of a residual block;
-        /// otherwise it is an activation.
-        package let isResidual: Bool
+        package let place: Place
 
         package init(
             kernelSize: Int,
@@ -31,8 +39,7 @@ package enum KernelBenchmark {
             height: Int,
             width: Int,
             images: Int,
-            input: Convolution.Input = .activations,
-            isResidual: Bool = false
+            place: Place = .inner
         ) {
             self.kernelSize = kernelSize
             self.inputChannels = inputChannels
@@ -40,8 +47,7 @@ package enum KernelBenchmark {
             self.height = height
             self.width = width
             self.images = images
-            self.input = input
-            self.isResidual = isResidual
+            self.place = place
         }
 
         /// Multiply-accumulates of the shape, without those of padded channels.
@@ -50,13 +56,15 @@ package enum KernelBenchmark {
         }
     }
 
-    /// What was measured, over many short samples.
+    /// What was measured, over many short samples; see ``ProcessorTime``.
     package struct Rate: Sendable {
-        /// The rate that one sample in twenty exceeds: what the core does when little disturbs it,
-        /// without letting a single mistimed sample decide.
         package let bestGMACsPerSecond: Double
-        /// The middle sample.
         package let medianGMACsPerSecond: Double
+
+        fileprivate init(macs: Int, _ time: ProcessorTime) {
+            bestGMACsPerSecond = Double(macs) / time.bestSeconds * 1e-9
+            medianGMACsPerSecond = Double(macs) / time.medianSeconds * 1e-9
+        }
     }
 
     /// The rate of the instruction set's dot product on registers alone, the upper limit of a
@@ -79,9 +87,10 @@ package enum KernelBenchmark {
         return withUnsafeTemporaryAllocation(byteCount: 64, alignment: 64) { operand in
             for index in operand.indices { operand[index] = UInt8(index) }
             let address = UnsafeRawPointer(operand.baseAddress.unsafelyUnwrapped)
-            return sample(seconds: seconds, macs: macs) {
+            let time = ProcessorTime(seconds: seconds) {
                 repeatDotProducts(isa, rounds: rounds, operand: address)
-            }.bestGMACsPerSecond
+            }
+            return Rate(macs: macs, time).bestGMACsPerSecond
         }
     }
 
@@ -98,20 +107,14 @@ package enum KernelBenchmark {
         let convolution = PackedConvolution(
             Convolution(
                 kernelSize: shape.kernelSize,
-                input: shape.input,
+                input: shape.place.input,
                 inputChannels: shape.inputChannels,
                 outputChannels: outputs,
                 weights: (0..<weightCount).map { Int8($0 * 89 % 255 - 127) },
                 bias: (0..<outputs).map { Int32($0 * 100) },
                 shift: 8,
                 multiplier: [Int16](repeating: 9000, count: outputs),
-                epilogue: shape.isResidual
-                    ? .trunk(
-                        rescale: [Int16](repeating: 9000, count: outputs),
-                        adding: true,
-                        storing: true
-                    )
-                    : .activation
+                epilogue: shape.place.epilogue(outputChannels: outputs)
             ),
             isa: isa
         )
@@ -125,7 +128,7 @@ package enum KernelBenchmark {
                 channels: channels
             )
         }
-        let input = map(shape.input.role, channels: shape.inputChannels)
+        let input = map(shape.place.input.role, channels: shape.inputChannels)
         let activations = map(.activations, channels: outputs)
         let wide = map(.wide, channels: outputs)
         func run() {
@@ -138,40 +141,14 @@ package enum KernelBenchmark {
         }
         run()
         let repetitions = max(1, macsPerSample / shape.macs)
-        return sample(seconds: seconds, macs: repetitions * shape.macs) {
+        let time = ProcessorTime(seconds: seconds) {
             for _ in 0..<repetitions { run() }
         }
+        return Rate(macs: repetitions * shape.macs, time)
     }
 
     /// Work of a sample: a fraction of a millisecond where vectors multiply.
     private static let macsPerSample = 20_000_000
-
-    /// Runs work of a known size again and again, and times each run.
-    private static func sample(seconds: Double, macs: Int, _ work: () -> Void) -> Rate {
-        let clock = ContinuousClock()
-        let deadline = clock.now + .seconds(seconds)
-        var durations: [Int] = []
-        repeat {
-            let start = threadNanoseconds()
-            work()
-            durations.append(threadNanoseconds() - start)
-        } while clock.now < deadline
-        durations.sort()
-        func rate(_ nanoseconds: Int) -> Double {
-            Double(macs) / Double(max(nanoseconds, 1))
-        }
-        return Rate(
-            bestGMACsPerSecond: rate(durations[durations.count / 20]),
-            medianGMACsPerSecond: rate(durations[durations.count / 2])
-        )
-    }
-
-    /// Processor time of this thread, so that time given to others does not count.
-    private static func threadNanoseconds() -> Int {
-        var time = timespec()
-        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time)
-        return time.tv_sec * 1_000_000_000 + time.tv_nsec
-    }
 
     private static func repeatDotProducts(
         _ isa: InstructionSet,
@@ -185,6 +162,23 @@ package enum KernelBenchmark {
         case .avxvnni: KernelsAVXVNNI.repeatDotProducts(rounds: rounds, operand: operand)
         case .avx512vnni: KernelsAVX512VNNI.repeatDotProducts(rounds: rounds, operand: operand)
         case .amx: KernelsAMX.repeatDotProducts(rounds: rounds)
+        }
+    }
+}
+
+extension KernelBenchmark.Place {
+    fileprivate var input: Convolution.Input { self == .first ? .latents : .activations }
+
+    fileprivate func epilogue(outputChannels: Int) -> Convolution.Epilogue {
+        switch self {
+        case .first, .inner: .activation
+        case .residual:
+            .trunk(
+                rescale: [Int16](repeating: 9000, count: outputChannels),
+                adding: true,
+                storing: true
+            )
+        case .last: .wide(adding: false)
         }
     }
 }

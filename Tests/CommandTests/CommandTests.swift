@@ -297,6 +297,10 @@ struct CommandTests {
         ("verify /nonexistent", 4),
         ("--version", 0),
         ("--help", 0),
+        ("bench codec --batch 65", 2),
+        ("bench codec --batch 1,", 2),
+        ("bench kernels --isa mmx", 2),
+        ("bench kernels --seconds 0", 2),
         ("jobs", 2),
         ("jobs --coordinator nonsense", 2),
         ("status x", 2),
@@ -335,20 +339,86 @@ struct CommandTests {
         #expect(ending.text.contains("model fast"))
     }
 
-    @Test func theBenchmarkPrintsItsRowsAsJSON() throws {
-        struct Row: Decodable {
-            let shape: String
-            let isa: String
-            let threads: Int
-            let gmacsPerSecond: Double
-            let shareOfPeak: Double?
+    @Test func theKernelBenchmarkPrintsItsRowsAsJSON() throws {
+        struct Report: Decodable {
+            struct Row: Decodable {
+                let shape: String
+                let isa: String
+                let threads: Int
+                let gmacsPerSecond: Double
+                let shareOfPeak: Double?
+            }
+
+            let rows: [Row]
         }
 
-        let ending = try flowpack.run("bench", "kernels", "--seconds", "0.001", "--json")
+        let ending = try flowpack.run(
+            "bench",
+            "kernels",
+            "--isa=reference,sse41",
+            "--seconds=0.001",
+            "--json"
+        )
 
-        let rows = try snakeCase.decode([Row].self, from: Data(ending.output))
-        #expect(!rows.isEmpty)
+        #expect(ending.text.contains("\"share_of_peak\" : null"))
+        let rows = try snakeCase.decode(Report.self, from: Data(ending.output)).rows
+        #expect(Set(rows.map(\.isa)) == ["reference", "sse41"])
+        #expect(rows.contains { $0.shape == "3x3 64→64 16×16×16" })
+        #expect(rows.contains { $0.shape == "3x3 48→6 16×32×32 last" })
         #expect(rows.allSatisfy { $0.gmacsPerSecond > 0 && $0.threads == 1 })
+        #expect(rows.allSatisfy { ($0.shareOfPeak == nil) == ($0.isa == "reference") })
+    }
+
+    struct CodecReport: Decodable {
+        struct Row: Decodable {
+            let stage: String
+            let profile: String
+            let isa: String
+            let threads: Int
+            let batch: Int
+            let bitsPerDimension: Double
+            let megabytesPerSecond: Double
+            let shareOfKernelPeak: Double?
+        }
+
+        let rows: [Row]
+    }
+
+    private func benchCodec(_ arguments: String) throws -> [CodecReport.Row] {
+        let words = "bench codec --size 16 --seconds 0.001 --json \(arguments)"
+        let ending = try flowpack.run(words.split(separator: " ").map(String.init))
+        #expect(ending.status == 0, "\(ending.errors)")
+        return try snakeCase.decode(CodecReport.self, from: Data(ending.output)).rows
+    }
+
+    @Test func theCodecBenchmarkHasARowForEveryStageBatchAndNumberOfThreads() throws {
+        let rows = try benchCodec("--profile fast --threads 1,2 --batch 1,3 --isa sse41")
+
+        let stages = Set(rows.map(\.stage))
+        #expect(stages.isSuperset(of: ["forward", "rans_decode", "encode_and_verify"]))
+        #expect(rows.count == stages.count * 4)
+        #expect(Set(rows.map { [$0.threads, $0.batch] }) == [[1, 1], [1, 3], [2, 1], [2, 3]])
+        #expect(rows.allSatisfy { $0.profile == "fast" && $0.isa == "sse41" })
+        #expect(rows.allSatisfy { $0.megabytesPerSecond > 0 })
+        #expect(
+            rows.allSatisfy {
+                ($0.shareOfKernelPeak != nil) == ["forward", "inverse"].contains($0.stage)
+            }
+        )
+    }
+
+    @Test func theCodecBenchmarkTakesTheTilesOfAFolder() throws {
+        try folder.write(picture(40, 20, seed: 1), "source/a.ppm")
+        try folder.write(picture(16, 16, seed: 2), "source/b.ppm")
+        try folder.write("no image".utf8, "source/c.txt")
+
+        let arguments = "--stage encode --images \(path("source"))"
+        #expect(try benchCodec("\(arguments) --batch 3").count == 1)
+        let ending = try flowpack.run(
+            "bench codec --size 16 --batch 4 \(arguments)".split(separator: " ").map(String.init)
+        )
+        #expect(ending.status == 1)
+        #expect(ending.errors.contains("fewer than 4"))
     }
 }
 

@@ -48,6 +48,11 @@ struct Program {
 
     /// Runs the program to its end.
     func run(_ arguments: String..., environment: [String: String] = [:]) throws -> Ending {
+        try run(arguments, environment: environment)
+    }
+
+    /// Runs the program to its end.
+    func run(_ arguments: [String], environment: [String: String] = [:]) throws -> Ending {
         let folder = try Folder()
         let (output, errors) = (folder.url("output"), folder.url("errors"))
         let process = try start(

@@ -40,6 +40,7 @@ struct ModelTests {
         let coupling = 9 * (9 + 1 + 1 + 3)
         let prior = 9 * (4 + 1 + 1 + 16)
         #expect(model.macsPerByte == Double(coupling + prior) / 12)
+        #expect(model.macs(width: 3, height: 1) == 2 * (coupling + prior))
     }
 
     @Test func theIdentifierChangesWithEveryByte() throws {

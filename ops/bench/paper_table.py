@@ -2,26 +2,31 @@
 
     ops/bench/paper --data DIR [--set photos64] [--count N] NAME=FILE...
 
-FILE is a model file, a profile's name, or SHAPE:CHECKPOINT.pt: a checkpoint of a float stage of
-ops/training, before or after pruning, with the shape that the run began with (averaged weights are
-taken). The images are the tiles of one set, all of one size.
+FILE is one of
+
+* a model file, or a profile's name;
+* SHAPE:CHECKPOINT.pt: a checkpoint of a float stage of ops/training, before or after pruning, with
+  the shape that the run began with (averaged weights are taken);
+* float:SHAPE or int8:SHAPE: random weights, for the times alone, which do not depend on weights.
+
+The shapes are those of ops/training: the profiles, and the paper's (paper-idf-dense-64,
+paper-idf-res-64, paper-pruned-64, …-32). The images are the tiles of one set, all of one size.
 
 * analytic bpd: −log2 of the exact discretised logistic with what the networks predict, all
   images; see ops/bench/overhead.
 * coding bpd: whole files of a dataset, everything counted but the model.
-* latency: milliseconds for each image of a block of 4, 8, … images, one thread, the best of
-  several runs. Of a model file: `flowpack verify`, which reads, decodes (entropy decoder and all
-  networks) and checks digests. Of a checkpoint: the networks alone, in PyTorch with 32-bit
-  floats. The two kinds of rows say what their programs take, not what the same work takes.
-* bandwidth: 10^6 bytes of pixels per second at the largest batch, from the same runs.
+* latency: milliseconds of one thread for each image of a block of 4, 8, … images: pixels to latents
+  with all means and scales. Integer models run in `flowpack bench codec`, float flows in PyTorch.
+* bandwidth: 10^6 bytes of pixels per second of one thread at the largest batch, from pixels to
+  payload as in the paper; and back, which the paper does not have.
 
-A float flow cannot be decoded on another machine, so it is not coded and has neither coding bpd
-nor bandwidth.
+Times are processor time, the one that one run in twenty falls below. A float flow cannot be decoded
+on another machine, so it is not coded and has neither coding bpd nor bandwidth.
 """
 
 import argparse
+import json
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,17 +34,23 @@ import torch
 
 from code_length import code_length, exact_bits
 from dataset import Dataset, add_program_option, model_name
+from formats import run
 from imagesets import bits_per_dimension, planar, read_rgb, valid_sets
 from tables import table
+from timing import best_seconds
 
 import flow
 import paper
+from export import export, integer_model
 from integer import IntegerModel
 from prune import flow_like
+from quantise import quantised
 
 BATCHES = (4, 8, 16, 32, 64)
-RUNS = 5
-SHAPES = {**flow.SHAPES, **{name: recipe.start for name, recipe in paper.RECIPES.items()}}
+SECONDS = 0.5  # for each measurement
+CALIBRATION_IMAGES = 2
+STARTS = {**flow.SHAPES, **{name: recipe.start for name, recipe in paper.RECIPES.items()}}
+RANDOM_SHAPES = {**flow.SHAPES, **paper.SHAPES}
 
 
 @dataclass(frozen=True)
@@ -47,10 +58,11 @@ class Row:
     """A line of the table; bits per dimension, milliseconds per image, MB/s; None: not measured."""
 
     name: str
-    analytic: float
+    analytic: float | None
     coding: float | None
     latency: tuple  # for each of BATCHES that the set has images for
-    bandwidth: float | None
+    encode: float | None
+    decode: float | None
 
 
 def model_row(name, model, program, folder, files, scratch):
@@ -59,29 +71,42 @@ def model_row(name, model, program, folder, files, scratch):
     samples = sum(p.size for p in pictures)
     dataset = Dataset.compress(program, folder, scratch / "dataset", model)
     length = code_length(IntegerModel.load(dataset.model_file), planar(pictures))
-    coded = [folder / s["name"] for s in dataset.samples if s["mode"] == "flow"]
-    latency = [
-        decode_milliseconds(program, model, coded[:batch], scratch / f"batch{batch}")
-        for batch in BATCHES
-        if batch <= len(coded)
-    ]
     return Row(
         name,
-        analytic=length.analytic / samples,
-        coding=bits_per_dimension(dataset.bytes, samples),
-        latency=tuple(latency),
-        bandwidth=pictures[0].size / 1e3 / latency[-1] if latency else None,
+        length.analytic / samples,
+        bits_per_dimension(dataset.bytes, samples),
+        *model_speeds(program, model, folder, files),
     )
 
 
-def decode_milliseconds(program, model, files, scratch):
-    """Milliseconds per image of verifying a dataset of these images alone, which are one block."""
-    folder = scratch / "images"
-    folder.mkdir(parents=True)
-    for file in files:
-        (folder / file.name).hardlink_to(file)
-    dataset = Dataset.compress(program, folder, scratch / "dataset", model)
-    return 1e3 * min(dataset.verify() for _ in range(RUNS)) / len(files)
+def model_speeds(program, model, folder, files):
+    """(latency, encode, decode) of a Row, for blocks of the images in a folder."""
+    side, _, _ = read_rgb(files[0]).shape
+    rows = json.loads(run([
+        program, "bench", "codec", "--model", model, "--images", folder, "--size", side,
+        "--batch", ",".join(map(str, batches(files))), "--stage", "forward,encode,decode",
+        "--seconds", SECONDS, "--json",
+    ])[1])["rows"]  # fmt: skip
+    rates = {(row["stage"], row["batch"]): row["megabytes_per_second"] for row in rows}
+    latency = tuple(3e-3 * side**2 / rates["forward", batch] for batch in batches(files))
+    return latency, *(rates[stage, batches(files)[-1]] for stage in ("encode", "decode"))
+
+
+def batches(files):
+    """Those of BATCHES that there are images for; all images where there are fewer."""
+    return [batch for batch in BATCHES if batch <= len(files)] or [len(files)]
+
+
+def random_row(name, kind, shape, program, folder, files, scratch):
+    """The Row of a shape with random weights, `float` or `int8`."""
+    torch.manual_seed(0)
+    model = flow.Flow(known_shape(RANDOM_SHAPES, shape))
+    if kind == "float":
+        return Row(name, None, None, float_latency(model, files), None, None)
+    few = torch.from_numpy(planar([read_rgb(f) for f in files[:CALIBRATION_IMAGES]]))
+    path = scratch / f"{shape}.safetensors"
+    export(integer_model(quantised(model, few)), path, shape, {"data": "none: random weights"})
+    return Row(name, None, None, *model_speeds(program, str(path), folder, files))
 
 
 def checkpoint_row(name, shape, file, files):
@@ -89,25 +114,25 @@ def checkpoint_row(name, shape, file, files):
     model = load_checkpoint(shape, file)
     pictures = torch.from_numpy(planar([read_rgb(f) for f in files]))
     bits = sum(float_bits(model, part) for part in pictures.split(BATCHES[-1]))
-    latency = [
-        forward_milliseconds(model, pictures[:batch])
-        for batch in BATCHES
-        if batch <= len(pictures)
-    ]
-    return Row(name, bits / pictures.numel(), None, tuple(latency), None)
+    return Row(name, bits / pictures.numel(), None, float_latency(model, files), None, None)
 
 
 def load_checkpoint(shape, file):
     """The flow of a checkpoint of the stages float and tune, with the averaged weights."""
-    if shape not in SHAPES:
-        raise SystemExit(f"no shape {shape}; there are {', '.join(SHAPES)}")
+    start = known_shape(STARTS, shape)
     state = torch.load(file, map_location="cpu", weights_only=False)
-    model = flow_like(SHAPES[shape], state["flow"])
+    model = flow_like(start, state["flow"])
     model.load_state_dict(state["flow"])
     with torch.no_grad():
         for parameter, average in zip(model.parameters(), state["average"]):
             parameter.copy_(average)
-    return model.to(memory_format=torch.channels_last).eval()
+    return model
+
+
+def known_shape(shapes, name):
+    if name not in shapes:
+        raise SystemExit(f"no shape {name}; there are {', '.join(shapes)}")
+    return shapes[name]
 
 
 @torch.no_grad()
@@ -121,27 +146,29 @@ def float_bits(model, images):
 
 
 @torch.no_grad()
-def forward_milliseconds(model, images):
-    """Milliseconds per image of all networks, after one run that is not counted."""
-    seconds = []
-    for _ in range(RUNS + 1):
-        start = time.perf_counter()
-        for _ in model.passes(images):
-            pass
-        seconds.append(time.perf_counter() - start)
-    return 1e3 * min(seconds[1:]) / len(images)
+def float_latency(model, files):
+    """Milliseconds per image of all networks of a float flow, by batch."""
+    model = model.to(memory_format=torch.channels_last).eval()
+    images = torch.from_numpy(planar([read_rgb(f) for f in files[: BATCHES[-1]]]))
+
+    def milliseconds(batch):
+        def forward():
+            for _ in model.passes(images[:batch]):
+                pass
+
+        return 1e3 * best_seconds(forward, SECONDS) / batch
+
+    return tuple(map(milliseconds, batches(files)))
 
 
-def layout(rows):
+def layout(rows, batches):
     """The table in Markdown."""
-    batches = BATCHES[: max(len(row.latency) for row in rows)]
     heads = [f"ms/image, batch {batch}" for batch in batches]
-    cells = [["", "analytic bpd", "coding bpd", *heads, "bandwidth MB/s"]]
+    cells = [["", "analytic bpd", "coding bpd", *heads, "bandwidth MB/s", "decode MB/s"]]
     for row in rows:
-        latency = [*row.latency, *[None] * (len(batches) - len(row.latency))]
         cells.append([
             row.name, number(row.analytic, 3), number(row.coding, 3),
-            *(number(ms, 3) for ms in latency), number(row.bandwidth, 2),
+            *(number(ms, 3) for ms in row.latency), number(row.encode, 2), number(row.decode, 2),
         ])  # fmt: skip
     return table(cells)
 
@@ -173,12 +200,17 @@ def main():
             scratch = Path(scratch_name)
             folder = scratch / "images"
             files = images.write(folder)
-            if shape:
+            if shape in ("float", "int8"):
+                name = name or f"{file} {shape}, random weights"
+                rows.append(
+                    random_row(name, shape, file, options.flowpack, folder, files, scratch)
+                )
+            elif shape:
                 rows.append(checkpoint_row(name or shape, shape, file, files))
             else:
                 name = name or model_name(file)
                 rows.append(model_row(name, file, options.flowpack, folder, files, scratch))
-        text = f"{images.name}, {len(files)} images\n\n{layout(rows)}\n"
+        text = f"{images.name}, {len(files)} images\n\n{layout(rows, batches(files))}\n"
         print(text, flush=True)
         if options.out:
             options.out.write_text(text)

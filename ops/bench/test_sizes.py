@@ -18,7 +18,7 @@ from imagesets import (
     ImageSet, bits_per_dimension, dimensions, planar, read_rgb, strip_tiles, valid_sets,
 )  # fmt: skip
 from overhead import Overhead, report
-from paper_table import BATCHES, Row, checkpoint_row, float_bits, layout, load_checkpoint
+from paper_table import Row, batches, checkpoint_row, float_bits, layout, load_checkpoint
 from shard import FLOW, STORED, Block, Shard
 
 from flow import SHAPES as FLOW_SHAPES
@@ -183,12 +183,18 @@ class TestTables:
         assert all(f"<!-- {label} -->" in text for label in labels)
 
     def test_the_table_of_the_paper_shows_what_was_not_measured(self):
-        float_row = Row("float", 3.5, None, (4.0, 3.0), None)
-        ours = Row("8-bit", 3.51, 3.52, (1.0, 0.9, 0.8), 15.36)
-        lines = layout([float_row, ours]).splitlines()
-        assert lines[0].count("batch") == 3 < len(BATCHES)
-        assert lines[2] == "| float | 3.500 | – | 4.000 | 3.000 | – | – |"
-        assert lines[3] == "| 8-bit | 3.510 | 3.520 | 1.000 | 0.900 | 0.800 | 15.36 |"
+        float_row = Row("float", 3.5, None, (4.0, 3.0, 2.5), None, None)
+        ours = Row("8-bit", 3.51, 3.52, (1.0, 0.9, 0.8), 15.36, 17.0)
+        lines = layout([float_row, ours], [4, 8, 16]).splitlines()
+        assert "batch 4 | ms/image, batch 8 | ms/image, batch 16 | bandwidth" in lines[0]
+        assert lines[2] == "| float | 3.500 | – | 4.000 | 3.000 | 2.500 | – | – |"
+        assert lines[3] == "| 8-bit | 3.510 | 3.520 | 1.000 | 0.900 | 0.800 | 15.36 | 17.00 |"
+
+    @pytest.mark.parametrize(
+        "images, expected", [(3, [3]), (4, [4]), (20, [4, 8, 16]), (300, [4, 8, 16, 32, 64])]
+    )
+    def test_batches_are_those_that_the_images_fill(self, images, expected):
+        assert batches(range(images)) == expected
 
 
 class TestCheckpoint:
@@ -205,7 +211,7 @@ class TestCheckpoint:
         images = torch.from_numpy(planar([pixels(8, 8)] * 5))
         assert row.analytic == pytest.approx(float_bits(averaged, images) / images.numel())
         assert row.analytic != pytest.approx(float_bits(trained, images) / images.numel())
-        assert (row.coding, row.bandwidth, len(row.latency)) == (None, None, 1)
+        assert (row.coding, row.encode, row.decode, len(row.latency)) == (None, None, None, 1)
 
     def test_an_unknown_shape_ends_with_the_names_of_all(self, tmp_path):
         with pytest.raises(SystemExit, match="no shape tiny; there are .*tiny-lifting"):
