@@ -128,8 +128,8 @@ let package = Package(
         module("Kernels", ["CKernelABI"] + kernelTargets.map { .byName(name: $0.name) }),
         module("Raster", ["CSPNG"]),
         module("Flow", ["Kernels", crypto]),
-        module("EntropyCoding", []),
-        module("Codec", ["Raster", "Flow", "EntropyCoding"]),
+        module("EntropyCoding", ["Kernels"]),
+        module("Codec", ["Raster", "Flow", "EntropyCoding", "Kernels"]),
         module(
             "Archive",
             ["Codec", "EntropyCoding", "Flow", "JobProtocol", "Raster", crypto]
@@ -178,7 +178,7 @@ let package = Package(
         tests("Kernels", ["Kernels"]),
         tests("Raster", ["Raster"]),
         tests("Flow", ["Flow", "Kernels"]),
-        tests("EntropyCoding", ["EntropyCoding"]),
+        tests("EntropyCoding", ["EntropyCoding", "Kernels"]),
         tests("Codec", ["Codec", "Flow", "EntropyCoding", "Kernels", "Raster"]),
         tests(
             "Archive",

@@ -1,4 +1,5 @@
 internal import EntropyCoding
+internal import Kernels
 
 /// What a block's images become before entropy coding: intervals, and so what each image costs.
 ///
@@ -13,6 +14,9 @@ package struct BlockAnalysis: Sendable {
 
     /// The corrections of the scales, chosen over all images; nil if the model has none.
     let offsets: ScaleOffsets?
+
+    /// The instruction set to encode with; the payload does not depend on it.
+    let isa: InstructionSet
 
     /// Sums the costs of an image's symbols.
     ///
@@ -36,7 +40,7 @@ package struct BlockAnalysis: Sendable {
         let passes = passes.map { pass in kept.map { pass[$0] } }
         let sizes = passes.map { pass in pass.reduce(0) { $0 + $1.intervals.count } }
         let escapes = passes.joined().reduce(0) { $0 + $1.escapes.count }
-        var encoder = RANSEncoder(capacity: sizes.reduce(0, +) + escapes)
+        var encoder = RANSEncoder(capacity: sizes.reduce(0, +) + escapes, isa: isa)
         for (pass, size) in zip(passes, sizes).reversed() {
             var index = size
             for sequence in pass.reversed() {

@@ -55,12 +55,18 @@ package struct BlockCodec: Sendable {
                         values: UnsafeBufferPointer(rebasing: values[symbols]),
                         means: UnsafeBufferPointer(rebasing: means[symbols]),
                         scales: UnsafeBufferPointer(rebasing: scales[symbols]),
-                        cdf: cdf
+                        cdf: cdf,
+                        isa: engine.isa
                     )
                 }
             }
         }
-        return BlockAnalysis(passes: passes, imageCount: images.count, offsets: offsets)
+        return BlockAnalysis(
+            passes: passes,
+            imageCount: images.count,
+            offsets: offsets,
+            isa: engine.isa
+        )
     }
 
     /// Decodes a payload, the mirror of ``BlockAnalysis/encode(keeping:)``.
@@ -88,8 +94,9 @@ package struct BlockCodec: Sendable {
             ? try ScaleOffsets.read(payload, channels: shapes.map(\.channels)) : (nil, 0)
         let largestPass = shapes.reduce(0) { max($0, $1.symbolsPerImage) } * count
         var decoder = try RANSDecoder(
-            Array(payload[begin...]),
-            lanes: RANS.lanes(largestPass: largestPass)
+            payload[begin...],
+            lanes: RANS.lanes(largestPass: largestPass),
+            isa: engine.isa
         )
         let images = try engine.inverse(count: count, width: width, height: height) {
             (index, means, scales, values) throws(BitstreamError) in

@@ -1,4 +1,5 @@
 package import Flow
+package import Kernels
 
 /// An engine that gives again what another engine made of one block, without computing anything.
 ///
@@ -12,6 +13,7 @@ package struct ReplayEngine: FlowEngine {
     }
 
     package let model: FlowModel
+    package let isa: InstructionSet
     private let images: [PlanarImage]
     /// In decode order.
     private let passes: [Pass]
@@ -27,6 +29,7 @@ package struct ReplayEngine: FlowEngine {
             )
         }
         self.model = engine.model
+        self.isa = engine.isa
         self.images = images
         self.passes = passes.sorted { $0.key < $1.key }.map(\.value)
     }

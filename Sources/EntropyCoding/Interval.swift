@@ -29,10 +29,21 @@ package struct Interval: Equatable, Sendable {
 /// The information content of interval frequencies, as integers that every machine agrees on.
 ///
 /// The choice between coding and storing an image reads these, so they are part of the format.
-enum BitCost {
+package enum BitCost {
     /// Costs by frequency, 65,536 entries, in 1/256 bit, 0…4096; entry 0 is unused.
     static let ofFrequency: [UInt16] = (0..<65536).map { frequency in
         frequency == 0 ? 0 : UInt16((16 * 512 - binaryLogarithm(UInt64(frequency))) >> 1)
+    }
+
+    /// Costs of the frequencies 2^15…2^16 − 1 in little space: one entry for each 64 of them.
+    ///
+    /// Among 64 frequencies the cost falls at most once, by 1. The entry 64·c + r says that it is c
+    /// for the first r + 1, so that it is (entry − i) >> 6 for frequency i. Halving a frequency adds
+    /// 256 to its cost.
+    package static let steps: [UInt16] = stride(from: 1 << 15, to: 1 << 16, by: 64).map { first in
+        let cost = ofFrequency[first]
+        let same = ofFrequency[first..<first + 64].prefix { $0 == cost }
+        return 64 * cost + UInt16(same.count - 1)
     }
 
     /// Returns log₂ of `value` in 1/512, rounded down; `value` is in 1…65,535.

@@ -102,23 +102,50 @@ func fillEdges(
     }
 }
 
-/// Writes the bin that owns the first slot of each bucket.
+/// Lowers the quantiles of a scale to where they hold for one of its phases too.
 ///
 /// - Parameters:
-///   - centre: The place of C(0) in its row, which is complete.
+///   - quantiles: The scale's entries, one for each bucket.
+///   - phase: φ, −16…15.
 ///   - window: The row's W.
-///   - buckets: Receives 2^`bucketBits` entries, −W…W.
-func fillBuckets(
-    centre: UnsafePointer<UInt16>,
+///   - centre: The place of C(0) in its row, which is complete.
+func lowerQuantiles(
+    _ quantiles: UnsafeMutablePointer<Int32>,
+    phase: Int,
     window: Int,
-    buckets: UnsafeMutablePointer<Int16>
+    centre: UnsafePointer<UInt16>
 ) {
     var bin = 0 &- window
-    for bucket in 0..<1 << LogisticCDF.bucketBits {
-        let slot = bucket << (16 - LogisticCDF.bucketBits)
+    for (bucket, slot) in LogisticCDF.firstSlots.enumerated() {
         while centre[bin &+ 1] <= slot {
             bin &+= 1
         }
-        buckets[bucket] = Int16(bin)
+        // The highest position p with (p + φ + 16) >> 5 = bin.
+        let position = Int32(truncatingIfNeeded: 32 &* bin &+ 15 &- phase)
+        quantiles[bucket] = min(quantiles[bucket], position)
     }
+}
+
+extension LogisticCDF {
+    /// Returns the bucket of a slot, 0..<``bucketCount``; it does not fall where the slot rises.
+    ///
+    /// Buckets are finer where bins have fewer slots, towards both ends: with d the distance of the
+    /// slot from the nearer end, or 32 if it is less, a bucket is the exponent of d and the first
+    /// three bits behind, counted from that end.
+    @inline(__always)
+    static func bucket(ofSlot slot: UInt32) -> Int {
+        let fromEnd = 65535 &- slot
+        // The upper bits of a floating-point number are just that; 0x420 are those of 32.
+        let bucket = Int(Float(max(min(slot, fromEnd), 32)).bitPattern >> 20) &- 0x420
+        return slot < fromEnd ? bucket : bucketCount &- 1 &- bucket
+    }
+
+    /// The first slot of each bucket.
+    fileprivate static let firstSlots: [UInt16] = {
+        var slots: [UInt16] = []
+        for slot in 0..<65535 as Range<UInt32> where bucket(ofSlot: slot) == slots.count {
+            slots.append(UInt16(slot))
+        }
+        return slots
+    }()
 }

@@ -1,3 +1,5 @@
+internal import Kernels
+
 /// Discretised logistic distributions of 128 scales and 32 sub-pixel phases, in integers only.
 ///
 /// A distribution is named by a mean in 1/32 pixel and a scale index; it gives every Int16 latent
@@ -15,15 +17,15 @@ package struct LogisticCDF: Sendable {
     package static let maximumWindow = 4096
 
     /// Entries behind a row's last edge that repeat it.
-    static let rowPadding = 7
+    static let rowPadding = 2
 
-    /// The slots are searched from the first bin of one of 2^6 equal buckets.
-    static let bucketBits = 6
+    /// The buckets of slots, in each of which a search begins at one bin; see ``bucket(ofSlot:)``.
+    static let bucketCount = 160
 
     /// Lower edges C(j) of the bins, all rows one after another.
     ///
-    /// The row of scale k and phase φ is C(−W) = 0 … C(W + 1) = 65535, and 7 more times 65535,
-    /// because a search looks 8 bins ahead. Two neighbours are the begin and the end of a bin.
+    /// The row of scale k and phase φ is C(−W) = 0 … C(W + 1) = 65535, and twice more 65535,
+    /// because a search looks 3 bins ahead. Two neighbours are the begin and the end of a bin.
     let edges: [UInt16]
 
     /// Where each row has its bin 0, as an index into `edges`: `[scale][φ + 16]`.
@@ -32,8 +34,11 @@ package struct LogisticCDF: Sendable {
     /// The window W of each scale, in pixels: `[scale]`.
     let windows: [Int32]
 
-    /// The bin that owns a bucket's first slot: `[scale][φ + 16][slot >> 10]`.
-    let buckets: [Int16]
+    /// Where the first slot of a bucket is, in 1/32 pixel from the mean: `[scale][bucket]`.
+    ///
+    /// At position p, the owners of the bucket's slots are the bin (p + φ + 16) >> 5 and higher
+    /// ones, whatever the phase. As a table for all phases it stays in the nearest cache.
+    let quantiles: [Int32]
 
     /// Checks a model's tables and expands them.
     ///
@@ -58,11 +63,11 @@ package struct LogisticCDF: Sendable {
             }
         }
         var edges = [UInt16](repeating: Interval.escape.start, count: edgeCount)
-        var buckets = [Int16](repeating: 0, count: centres.count << Self.bucketBits)
+        var quantiles = [Int32](repeating: .max, count: Self.scaleCount * Self.bucketCount)
         edges.withUnsafeMutableBufferPointer { edges in
-            buckets.withUnsafeMutableBufferPointer { buckets in
+            quantiles.withUnsafeMutableBufferPointer { quantiles in
                 logistic.withUnsafeBufferPointer { logistic in
-                    guard let edges = edges.baseAddress, let buckets = buckets.baseAddress,
+                    guard let edges = edges.baseAddress, let quantiles = quantiles.baseAddress,
                         let logistic = logistic.baseAddress
                     else { return }
                     for (row, centre) in centres.enumerated() {
@@ -75,10 +80,11 @@ package struct LogisticCDF: Sendable {
                             logistic: logistic,
                             centre: centre
                         )
-                        fillBuckets(
-                            centre: centre,
+                        lowerQuantiles(
+                            quantiles + scale * Self.bucketCount,
+                            phase: row % Self.phaseCount - 16,
                             window: Int(window[scale]),
-                            buckets: buckets + row << Self.bucketBits
+                            centre: centre
                         )
                     }
                 }
@@ -87,7 +93,7 @@ package struct LogisticCDF: Sendable {
         self.edges = edges
         self.centres = centres
         self.windows = window
-        self.buckets = buckets
+        self.quantiles = quantiles
     }
 
     /// Finds the interval of a latent.
@@ -141,35 +147,26 @@ package struct LogisticCDF: Sendable {
     }
 
     /// Gives `body` the rows as pointers, which are valid during the call.
-    func withRows<Result>(_ body: (Rows) -> Result) -> Result {
-        edges.withUnsafeBytes { edges in
+    func withRows<Result>(_ body: (DistributionRows) -> Result) -> Result {
+        edges.withUnsafeBufferPointer { edges in
             centres.withUnsafeBufferPointer { centres in
                 windows.withUnsafeBufferPointer { windows in
-                    buckets.withUnsafeBufferPointer { buckets in
+                    quantiles.withUnsafeBufferPointer { quantiles in
                         guard let edges = edges.baseAddress, let centres = centres.baseAddress,
-                            let windows = windows.baseAddress, let buckets = buckets.baseAddress
+                            let windows = windows.baseAddress, let quantiles = quantiles.baseAddress
                         else { preconditionFailure("the tables were validated to be non-empty") }
                         return body(
-                            Rows(
+                            DistributionRows(
                                 edges: edges,
                                 centres: centres,
                                 windows: windows,
-                                buckets: buckets
+                                quantiles: quantiles
                             )
                         )
                     }
                 }
             }
         }
-    }
-
-    /// The expanded tables as the hot loops see them; layouts as in ``LogisticCDF``.
-    struct Rows {
-        /// Lower edges, UInt16; read in pairs, hence untyped.
-        let edges: UnsafeRawPointer
-        let centres: UnsafePointer<Int32>
-        let windows: UnsafePointer<Int32>
-        let buckets: UnsafePointer<Int16>
     }
 }
 
@@ -178,7 +175,7 @@ package struct LogisticCDF: Sendable {
 /// The caller has checked that `scale` is below 128.
 @inline(__always)
 func findInterval(
-    _ rows: LogisticCDF.Rows,
+    _ rows: DistributionRows,
     value: Int16,
     mean: Int16,
     scale: UInt8
@@ -194,27 +191,27 @@ func findInterval(
 
 /// Returns the latent that owns `slot`, which is below 65,535, and its interval.
 ///
-/// The search begins at the first bin of the slot's bucket; all but rare slots are within the next
-/// seven bins, where three comparisons without a branch find them. The row's end stops it. The
-/// caller has checked that `scale` is below 128.
+/// The search begins at the quantile of the slot's bucket; all but rare slots are within three bins,
+/// where two comparisons without a branch find them. The row's end stops it. The caller has checked
+/// that `scale` is below 128.
 @inline(__always)
 func findSymbol(
-    _ rows: LogisticCDF.Rows,
+    _ rows: DistributionRows,
     slot: UInt32,
     mean: Int16,
     scale: UInt8
 ) -> (value: Int16, interval: Interval) {
     let shifted = Int32(mean) &+ 16
-    let row = Int(scale) << 5 | Int(shifted & 31)
-    let centre = Int(rows.centres[row])
-    let bucket = row << LogisticCDF.bucketBits | Int(slot >> (16 - UInt32(LogisticCDF.bucketBits)))
-    var bin = Int(rows.buckets[bucket])
-    while loadEdge(rows, at: centre &+ bin &+ 8) <= slot {
-        bin &+= 8
+    let phase = shifted & 31
+    let centre = Int(rows.centres[Int(scale) << 5 | Int(phase)])
+    let bucket = Int(scale) &* LogisticCDF.bucketCount &+ LogisticCDF.bucket(ofSlot: slot)
+    var bin = Int((rows.quantiles[bucket] &+ phase) >> 5)
+    while loadEdge(rows, at: centre &+ bin &+ 3) <= slot {
+        bin &+= 3
     }
-    bin &+= loadEdge(rows, at: centre &+ bin &+ 4) <= slot ? 4 : 0
-    bin &+= loadEdge(rows, at: centre &+ bin &+ 2) <= slot ? 2 : 0
-    bin &+= loadEdge(rows, at: centre &+ bin &+ 1) <= slot ? 1 : 0
+    bin &+=
+        (loadEdge(rows, at: centre &+ bin &+ 1) <= slot ? 1 : 0)
+        &+ (loadEdge(rows, at: centre &+ bin &+ 2) <= slot ? 1 : 0)
     let (start, end) = loadBin(rows, at: centre &+ bin)
     let value = Int16(truncatingIfNeeded: Int(shifted >> 5) &+ bin)
     return (value, Interval(start: start, frequency: end &- start))
@@ -222,15 +219,15 @@ func findSymbol(
 
 /// Returns two neighbouring edges in one load.
 @inline(__always)
-private func loadBin(_ rows: LogisticCDF.Rows, at index: Int) -> (start: UInt16, end: UInt16) {
+private func loadBin(_ rows: DistributionRows, at index: Int) -> (start: UInt16, end: UInt16) {
     let pair = UInt32(
-        littleEndian: rows.edges.loadUnaligned(fromByteOffset: index << 1, as: UInt32.self)
+        littleEndian: UnsafeRawPointer(rows.edges + index).loadUnaligned(as: UInt32.self)
     )
     return (UInt16(truncatingIfNeeded: pair), UInt16(truncatingIfNeeded: pair >> 16))
 }
 
 /// Returns one edge.
 @inline(__always)
-private func loadEdge(_ rows: LogisticCDF.Rows, at index: Int) -> UInt32 {
-    UInt32(rows.edges.load(fromByteOffset: index << 1, as: UInt16.self))
+private func loadEdge(_ rows: DistributionRows, at index: Int) -> UInt32 {
+    UInt32(rows.edges[index])
 }

@@ -1,13 +1,18 @@
+package import Kernels
+
 /// Reads a stream of ``RANSEncoder``, first symbol first.
 ///
 /// Nothing in a stream can make it trap or read outside the stream; what is not the work of an
 /// encoder is a ``BitstreamError``, at the latest from ``finish()``.
 package struct RANSDecoder: Sendable {
-    /// States by lane, in [2^16, 2^32).
+    private let vector: VectorCoder?
+
+    /// States of all 32 lanes, in [2^16, 2^32); those that the stream lacks stay at 2^16.
     private var states: [UInt32]
 
-    /// The words, then `padding` zeros that a group of symbols may read before it is checked.
-    private var words: [UInt16]
+    /// The words as in the stream, then `padding` zeros that a group of symbols may read before it
+    /// is checked.
+    private let words: [UInt16]
 
     /// The index of the next word.
     private var nextWord = 0
@@ -22,29 +27,46 @@ package struct RANSDecoder: Sendable {
     /// - Parameters:
     ///   - bytes: The whole stream.
     ///   - lanes: As of ``RANS/lanes(largestPass:)``.
+    ///   - isa: A supported instruction set; the latents do not depend on it.
     /// - Throws: ``BitstreamError/Reason/truncated`` or ``BitstreamError/Reason/invalidState``.
-    package init(_ bytes: [UInt8], lanes: Int) throws(BitstreamError) {
+    package init(
+        _ bytes: ArraySlice<UInt8>,
+        lanes: Int,
+        isa: InstructionSet
+    ) throws(BitstreamError) {
         precondition(lanes <= RANS.laneCount, "a stream has at most 32 lanes")
         guard bytes.count >= 4 * lanes, bytes.count % 2 == 0 else {
             throw BitstreamError(.truncated, byteOffset: bytes.count)
         }
+        self.vector = VectorCoder(isa)
         self.lanes = lanes
-        states = bytes.withUnsafeBytes { bytes in
-            (0..<lanes).map { lane in
-                UInt32(
-                    littleEndian: bytes.loadUnaligned(fromByteOffset: 4 * lane, as: UInt32.self)
-                )
-            }
-        }
-        words = bytes.withUnsafeBytes { bytes in
-            stride(from: 4 * lanes, to: bytes.count, by: 2).map { offset in
-                UInt16(littleEndian: bytes.loadUnaligned(fromByteOffset: offset, as: UInt16.self))
-            }
+        (states, words) = bytes.withUnsafeBytes { bytes in
+            (Self.states(bytes[..<(4 * lanes)]), Self.words(bytes[(4 * lanes)...]))
         }
         if let lane = states.firstIndex(where: { $0 < RANS.initialState }) {
             throw BitstreamError(.invalidState, byteOffset: 4 * lane)
         }
-        words.append(contentsOf: repeatElement(0, count: Self.padding))
+    }
+
+    private static func states(_ bytes: Slice<UnsafeRawBufferPointer>) -> [UInt32] {
+        let bytes = UnsafeRawBufferPointer(rebasing: bytes)
+        var states = [UInt32](repeating: RANS.initialState, count: RANS.laneCount)
+        for lane in 0..<bytes.count / 4 {
+            states[lane] = UInt32(
+                littleEndian: bytes.loadUnaligned(fromByteOffset: 4 * lane, as: UInt32.self)
+            )
+        }
+        return states
+    }
+
+    private static func words(_ bytes: Slice<UnsafeRawBufferPointer>) -> [UInt16] {
+        let bytes = UnsafeRawBufferPointer(rebasing: bytes)
+        let size = bytes.count / 2 + padding
+        return [UInt16](unsafeUninitializedCapacity: size) { words, count in
+            UnsafeMutableRawBufferPointer(words).copyMemory(from: bytes)
+            words[(bytes.count / 2)...].initialize(repeating: 0)
+            count = size
+        }
     }
 
     /// Decodes one pass.
@@ -71,24 +93,46 @@ package struct RANSDecoder: Sendable {
             let scaleBase = scales.baseAddress
         else { return }
         let wordCount = words.count - Self.padding
-        let first = nextWord
-        let next = states.withUnsafeMutableBufferPointer { states in
+        var next = nextWord
+        var index = 0
+        states.withUnsafeMutableBufferPointer { states in
             words.withUnsafeBufferPointer { words in
                 guard let states = states.baseAddress, let words = words.baseAddress else {
-                    return first
+                    return
                 }
-                return cdf.withRows { rows in
-                    decodeSymbols(
-                        rows,
-                        values: valueBase,
+                cdf.withRows { rows in
+                    let distributions = Distributions(
+                        rows: rows,
                         means: meanBase,
                         scales: scaleBase,
-                        count: values.count,
-                        states: states,
-                        words: words,
-                        nextWord: first,
-                        wordCount: wordCount
+                        count: values.count
                     )
+                    while index < values.count, next <= wordCount {
+                        var end = values.count
+                        if let vector {
+                            vector.decode(
+                                valueBase,
+                                distributions,
+                                index: &index,
+                                states: states,
+                                words: words,
+                                nextWord: &next,
+                                wordCount: wordCount
+                            )
+                            // What is left begins with a group of lanes in which there is an escape.
+                            end = min(index + RANS.laneCount, end)
+                        }
+                        decodeSymbols(
+                            index..<end,
+                            valueBase,
+                            distributions,
+                            states: states,
+                            words: words,
+                            nextWord: &next,
+                            wordCount: wordCount
+                        )
+                        index = end
+                    }
                 }
             }
         }
@@ -112,26 +156,24 @@ package struct RANSDecoder: Sendable {
     }
 }
 
-/// Decodes symbols and returns the index of the next word.
+/// Decodes the symbols of a range, which begins at lane 0.
 ///
-/// Words are checked once per 32 symbols: an index above `wordCount` says that the stream was too
-/// short, and that the symbols since the last check are worthless.
+/// Words are checked once per 32 symbols: a `nextWord` above `wordCount` says that the stream was
+/// too short, and that the symbols since the last check are worthless.
 @inline(never)
 private func decodeSymbols(
-    _ rows: LogisticCDF.Rows,
-    values: UnsafeMutablePointer<Int16>,
-    means: UnsafePointer<Int16>,
-    scales: UnsafePointer<UInt8>,
-    count: Int,
+    _ symbols: Range<Int>,
+    _ values: UnsafeMutablePointer<Int16>,
+    _ distributions: Distributions,
     states: UnsafeMutablePointer<UInt32>,
     words: UnsafePointer<UInt16>,
-    nextWord: Int,
+    nextWord: inout Int,
     wordCount: Int
-) -> Int {
+) {
     var next = nextWord
-    var index = 0
-    while index < count {
-        let end = min(index &+ RANS.laneCount, count)
+    var index = symbols.lowerBound
+    while index < symbols.upperBound, next <= wordCount {
+        let end = min(index &+ RANS.laneCount, symbols.upperBound)
         var lane = states
         while index < end {
             let x = lane.pointee
@@ -142,10 +184,10 @@ private func decodeSymbols(
                 lane.pointee = refill(raw >> 16, words, &next)
             } else {
                 let (value, interval) = findSymbol(
-                    rows,
+                    distributions.rows,
                     slot: slot,
-                    mean: means[index],
-                    scale: scales[index]
+                    mean: distributions.means[index],
+                    scale: distributions.scales[index]
                 )
                 values[index] = value
                 lane.pointee = refill(
@@ -157,9 +199,8 @@ private func decodeSymbols(
             lane += 1
             index &+= 1
         }
-        if next > wordCount { break }
     }
-    return next
+    nextWord = next
 }
 
 /// Returns the state with the next word shifted in if it is below 2^16.
@@ -168,7 +209,7 @@ private func decodeSymbols(
 @inline(__always)
 private func refill(_ x: UInt32, _ words: UnsafePointer<UInt16>, _ next: inout Int) -> UInt32 {
     let missing: UInt32 = x < RANS.initialState ? 1 : 0
-    let word = UInt32(words[next]) & (0 &- missing)
+    let word = UInt32(UInt16(littleEndian: words[next])) & (0 &- missing)
     next &+= Int(missing)
     return x &<< (missing &<< 4) | word
 }

@@ -1,3 +1,5 @@
+package import Kernels
+
 /// The shape that encoder and decoder share: 32 interleaved lanes of 32-bit rANS.
 ///
 /// States are in [2^16, 2^32), words have 16 bits, probabilities 16 bits. After J. Duda,
@@ -23,21 +25,30 @@ package enum RANS {
 /// The stream is the lane states as UInt32, lane 0 first, then the words as UInt16 in the order
 /// of decoding, all little-endian.
 package struct RANSEncoder: ~Copyable {
-    /// States by lane, in [2^16, 2^32).
-    private let states: UnsafeMutableBufferPointer<UInt32>
+    private let vector: VectorCoder?
 
-    /// The words, filled from the end; one entry of slack at the front.
+    /// States by lane, in [2^16, 2^32).
+    private let states: UnsafeMutablePointer<UInt32>
+
+    /// The words as in the stream, filled from the end; room for `slack` more at the front.
     private let words: UnsafeMutableBufferPointer<UInt16>
 
     /// The index of the first word written so far.
     private var firstWord: Int
 
-    /// Makes an encoder for at most so many intervals, an escape counting as two.
-    package init(capacity: Int) {
+    /// Words that are stored before it is known which of them count, at most.
+    private static let slack = 16
+
+    /// Makes an encoder.
+    ///
+    /// - Parameters:
+    ///   - capacity: The most intervals, an escape counting as two.
+    ///   - isa: A supported instruction set; the stream does not depend on it.
+    package init(capacity: Int, isa: InstructionSet) {
+        vector = VectorCoder(isa)
         states = .allocate(capacity: RANS.laneCount)
-        states.initialize(repeating: RANS.initialState)
-        words = .allocate(capacity: capacity + 1)
-        words.initialize(repeating: 0)
+        states.initialize(repeating: RANS.initialState, count: RANS.laneCount)
+        words = .allocate(capacity: capacity + Self.slack)
         firstWord = words.count
     }
 
@@ -53,20 +64,40 @@ package struct RANSEncoder: ~Copyable {
     ///   - index: The first symbol's index in the pass.
     package mutating func push(_ sequence: SymbolSequence, at index: Int) {
         precondition(
-            firstWord > sequence.intervals.count + sequence.escapes.count,
+            firstWord >= sequence.intervals.count + sequence.escapes.count + Self.slack,
             "the encoder was made with room for all symbols"
         )
-        guard let states = states.baseAddress, let words = words.baseAddress else { return }
-        firstWord = sequence.intervals.withUnsafeBufferPointer { intervals in
-            sequence.escapes.withUnsafeBufferPointer { escapes in
+        let firstLane = index % RANS.laneCount
+        var end = sequence.intervals.count
+        var escapes = sequence.escapes[...]
+        sequence.intervals.withUnsafeBufferPointer { intervals in
+            guard let intervals = intervals.baseAddress, let words = words.baseAddress else {
+                return
+            }
+            while end > 0 {
+                var start = 0
+                if let vector {
+                    vector.encode(
+                        intervals,
+                        count: &end,
+                        firstLane: firstLane,
+                        states: states,
+                        words: words,
+                        firstWord: &firstWord
+                    )
+                    // What is left ends with a group of lanes in which there is an escape.
+                    start = max(0, (firstLane + end - 1) & ~(RANS.laneCount - 1) - firstLane)
+                }
                 encodeBackwards(
                     intervals,
-                    escapes: escapes,
-                    firstLane: index,
+                    start..<end,
+                    escapes: &escapes,
+                    firstLane: firstLane,
                     states: states,
                     words: words,
-                    firstWord: firstWord
+                    firstWord: &firstWord
                 )
+                end = start
             }
         }
     }
@@ -76,46 +107,51 @@ package struct RANSEncoder: ~Copyable {
     /// - Parameter lanes: As of ``RANS/lanes(largestPass:)``.
     /// - Returns: The stream: 4 bytes for each lane, then 2 for each word.
     package consuming func finish(lanes: Int) -> [UInt8] {
-        var bytes: [UInt8] = []
-        bytes.reserveCapacity(4 * lanes + 2 * (words.count - firstWord))
-        for state in states[..<lanes] {
-            withUnsafeBytes(of: state.littleEndian) { bytes.append(contentsOf: $0) }
+        let words = UnsafeRawBufferPointer(
+            UnsafeMutableBufferPointer(rebasing: words[firstWord...])
+        )
+        let size = 4 * lanes + words.count
+        return [UInt8](unsafeUninitializedCapacity: size) { bytes, count in
+            let stream = UnsafeMutableRawBufferPointer(bytes)
+            for lane in 0..<lanes {
+                stream.storeBytes(
+                    of: states[lane].littleEndian,
+                    toByteOffset: 4 * lane,
+                    as: UInt32.self
+                )
+            }
+            UnsafeMutableRawBufferPointer(rebasing: stream[(4 * lanes)...]).copyMemory(from: words)
+            count = size
         }
-        for word in words[firstWord...] {
-            withUnsafeBytes(of: word.littleEndian) { bytes.append(contentsOf: $0) }
-        }
-        return bytes
     }
 }
 
-/// Encodes intervals from the last to the first and returns the new index of the first word.
+/// Encodes the symbols of a range from the last to the first; `escapes` loses what is encoded.
 ///
 /// The word is stored always and kept only if the state is too large, which spares a branch that
-/// nothing could predict; hence the entry of slack before the first word.
+/// nothing could predict; hence the slack before the first word.
 @inline(never)
 private func encodeBackwards(
-    _ intervals: UnsafeBufferPointer<Interval>,
-    escapes: UnsafeBufferPointer<Int16>,
+    _ intervals: UnsafePointer<Interval>,
+    _ symbols: Range<Int>,
+    escapes: inout ArraySlice<Int16>,
     firstLane: Int,
     states: UnsafeMutablePointer<UInt32>,
     words: UnsafeMutablePointer<UInt16>,
-    firstWord: Int
-) -> Int {
-    guard let base = intervals.baseAddress else { return firstWord }
-    var firstWord = firstWord
-    var escape = escapes.count
-    var index = intervals.count
-    while index > 0 {
+    firstWord: inout Int
+) {
+    var first = firstWord
+    var index = symbols.upperBound
+    while index > symbols.lowerBound {
         index &-= 1
-        let interval = base[index]
+        let interval = intervals[index]
         let state = states + ((firstLane &+ index) & (RANS.laneCount - 1))
         if interval.start == Interval.escape.start {
-            escape -= 1
-            encode(.raw(escapes[escape]), state: state, words: words, firstWord: &firstWord)
+            encode(.raw(escapes.removeLast()), state: state, words: words, firstWord: &first)
         }
-        encode(interval, state: state, words: words, firstWord: &firstWord)
+        encode(interval, state: state, words: words, firstWord: &first)
     }
-    return firstWord
+    firstWord = first
 }
 
 /// Pushes one interval on a lane: C(s, x) = ⌊x / f⌋·2^16 + x mod f + start, at most one word.
@@ -129,7 +165,7 @@ private func encode(
     let frequency = UInt32(interval.frequency)
     var x = state.pointee
     let isTooLarge = x >> 16 >= frequency
-    words[firstWord &- 1] = UInt16(truncatingIfNeeded: x)
+    words[firstWord &- 1] = UInt16(truncatingIfNeeded: x).littleEndian
     firstWord &-= isTooLarge ? 1 : 0
     x = isTooLarge ? x >> 16 : x
     let quotient = x / frequency

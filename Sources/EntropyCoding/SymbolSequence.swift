@@ -1,3 +1,5 @@
+package import Kernels
+
 /// Latents as the entropy coder takes them: one interval each, and the raw values of the escapes.
 package struct SymbolSequence: Equatable, Sendable {
     /// One interval for each latent, in order; ``Interval/escape`` where the latent is raw.
@@ -16,11 +18,13 @@ package struct SymbolSequence: Equatable, Sendable {
     ///   - means: One mean for each, in 1/32 pixel.
     ///   - scales: One scale index for each, below 128.
     ///   - cdf: The model's distributions.
+    ///   - isa: A supported instruction set; the result does not depend on it.
     package init(
         values: UnsafeBufferPointer<Int16>,
         means: UnsafeBufferPointer<Int16>,
         scales: UnsafeBufferPointer<UInt8>,
-        cdf: LogisticCDF
+        cdf: LogisticCDF,
+        isa: InstructionSet
     ) {
         let count = values.count
         precondition(
@@ -28,63 +32,91 @@ package struct SymbolSequence: Equatable, Sendable {
             "each latent has one distribution"
         )
         precondition(areScaleIndices(scales), "a scale index is below 128")
-        guard let valueBase = values.baseAddress, let meanBase = means.baseAddress,
-            let scaleBase = scales.baseAddress
+        guard let values = values.baseAddress, let means = means.baseAddress,
+            let scales = scales.baseAddress
         else {
             (intervals, escapes, cost) = ([], [], 0)
             return
         }
-        var summary: (cost: UInt64, escapes: Int) = (0, 0)
-        let intervals = [Interval](unsafeUninitializedCapacity: count) { buffer, initialized in
-            guard let base = buffer.baseAddress else { return }
-            BitCost.ofFrequency.withUnsafeBufferPointer { costs in
-                guard let costs = costs.baseAddress else { return }
-                summary = cdf.withRows { rows in
-                    findIntervals(
-                        rows,
-                        values: valueBase,
-                        means: meanBase,
-                        scales: scaleBase,
-                        count: count,
-                        costs: costs,
-                        intervals: base
+        let vector = VectorCoder(isa)
+        var cost: UInt64 = 0
+        var escapes: [Int16] = []
+        intervals = [Interval](unsafeUninitializedCapacity: count) { buffer, initialized in
+            guard let intervals = buffer.baseAddress else { return }
+            cdf.withRows { rows in
+                for first in stride(from: 0, to: count, by: Self.chunk) {
+                    let distributions = Distributions(
+                        rows: rows,
+                        means: means + first,
+                        scales: scales + first,
+                        count: min(Self.chunk, count - first)
                     )
+                    let found = findIntervals(
+                        values + first,
+                        distributions,
+                        vector,
+                        intervals: intervals + first
+                    )
+                    cost += found.cost + UInt64(found.escapes) * 16 * 256
+                    guard found.escapes > 0 else { continue }
+                    for index in first..<first + distributions.count
+                    where intervals[index] == .escape {
+                        escapes.append(values[index])
+                    }
                 }
             }
             initialized = count
         }
-        var escapes: [Int16] = []
-        if summary.escapes > 0 {
-            escapes.reserveCapacity(summary.escapes)
-            for index in 0..<count where intervals[index] == .escape {
-                escapes.append(values[index])
-            }
-        }
-        self.intervals = intervals
         self.escapes = escapes
-        self.cost = summary.cost + UInt64(escapes.count) * 16 * 256
+        self.cost = cost
+    }
+
+    /// Latents that are looked through for escapes if there are any.
+    private static let chunk = 1024
+}
+
+/// Writes the interval of each latent.
+///
+/// - Returns: The sum of the costs, escapes without their raw values, and the number of escapes.
+private func findIntervals(
+    _ values: UnsafePointer<Int16>,
+    _ distributions: Distributions,
+    _ vector: VectorCoder?,
+    intervals: UnsafeMutablePointer<Interval>
+) -> (cost: UInt64, escapes: Int) {
+    if let vector {
+        vector.findIntervals(
+            values,
+            distributions,
+            costs: BitCost.steps,
+            intervals: intervals
+        )
+    } else {
+        findIntervals(
+            values,
+            distributions,
+            costs: BitCost.ofFrequency,
+            intervals: intervals
+        )
     }
 }
 
-/// Writes the interval of each latent and returns the sum of their costs and the escape count.
+/// Does the same one latent at a time.
 @inline(never)
 private func findIntervals(
-    _ rows: LogisticCDF.Rows,
-    values: UnsafePointer<Int16>,
-    means: UnsafePointer<Int16>,
-    scales: UnsafePointer<UInt8>,
-    count: Int,
+    _ values: UnsafePointer<Int16>,
+    _ distributions: Distributions,
     costs: UnsafePointer<UInt16>,
     intervals: UnsafeMutablePointer<Interval>
 ) -> (cost: UInt64, escapes: Int) {
     var cost: UInt64 = 0
     var escapes = 0
-    for index in 0..<count {
+    for index in 0..<distributions.count {
         let interval = findInterval(
-            rows,
+            distributions.rows,
             value: values[index],
-            mean: means[index],
-            scale: scales[index]
+            mean: distributions.means[index],
+            scale: distributions.scales[index]
         )
         (intervals + index).initialize(to: interval)
         cost &+= UInt64(costs[Int(interval.frequency)])
@@ -93,7 +125,12 @@ private func findIntervals(
     return (cost, escapes)
 }
 
-/// Returns whether all entries are below ``LogisticCDF/scaleCount``.
+/// Returns whether all entries are below ``LogisticCDF/scaleCount``, a power of two.
 func areScaleIndices(_ scales: UnsafeBufferPointer<UInt8>) -> Bool {
-    scales.reduce(0, |) < LogisticCDF.scaleCount
+    guard let base = scales.baseAddress else { return true }
+    var bits: UInt8 = 0
+    for index in 0..<scales.count {
+        bits |= base[index]
+    }
+    return bits < LogisticCDF.scaleCount
 }

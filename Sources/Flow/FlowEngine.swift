@@ -10,6 +10,9 @@ package protocol FlowEngine: Sendable {
     /// The model that the engine runs.
     var model: FlowModel { get }
 
+    /// The instruction set that the engine runs on.
+    var isa: InstructionSet { get }
+
     /// Gives the latents of every pass of a block, with the prior of each.
     ///
     /// - Parameters:

@@ -9,7 +9,7 @@ package import Kernels
 /// that the networks of a level use (one, when they are alike).
 package struct KernelEngine: FlowEngine {
     package let model: FlowModel
-    private let isa: InstructionSet
+    package let isa: InstructionSet
     private let limits: Tiling.Limits
     private let levels: [CompiledLevel]
 

@@ -1,8 +1,11 @@
+package import Kernels
+
 /// The flow as the specification has it: whole tensors, one operation after another, plain loops.
 ///
 /// This is the definition (`ModelFile.md` §4–5); every other engine equals it bit for bit.
 package struct ReferenceEngine: FlowEngine {
     package let model: FlowModel
+    package let isa = InstructionSet.reference
 
     /// Makes an engine for a model.
     package init(model: FlowModel) {

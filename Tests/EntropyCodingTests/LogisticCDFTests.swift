@@ -1,5 +1,6 @@
 import EntropyCoding
 import Foundation
+import Kernels
 import TestSupport
 import Testing
 
@@ -11,7 +12,8 @@ import Testing
         cdf = try ModelTables.cdf.get()
     }
 
-    @Test func everyRowIsTheDefinitionAndFillsAllSlots() {
+    @Test(arguments: InstructionSet.supported)
+    func everyRowIsTheDefinitionAndFillsAllSlots(isa: InstructionSet) {
         for scale in 0..<128 {
             let window = Int(tables.window[scale])
             for phase in -16..<16 {
@@ -21,7 +23,7 @@ import Testing
                     row.append(centre + bin, mean: 32 * centre + phase, scale: scale)
                 }
 
-                let intervals = row.symbols(cdf).intervals
+                let intervals = row.symbols(cdf, isa: isa).intervals
 
                 let edges = definition(phase: phase, scale: scale)
                 let expected = zip(edges, edges.dropFirst()).map { start, end in
@@ -86,7 +88,8 @@ import Testing
         }
     }
 
-    @Test func latentsOutsideTheWindowEscapeWithoutOverflow() {
+    @Test(arguments: InstructionSet.supported)
+    func latentsOutsideTheWindowEscapeWithoutOverflow(isa: InstructionSet) {
         for scale in [0, 127] as [UInt8] {
             for mean in [.min, -1, 0, .max] as [Int16] {
                 for value in [.min, .max] as [Int16] {
@@ -99,7 +102,7 @@ import Testing
         var extremes = Latents()
         extremes.append(-32768, mean: 32767, scale: 0)
         extremes.append(32767, mean: -32768, scale: 127)
-        let symbols = extremes.symbols(cdf)
+        let symbols = extremes.symbols(cdf, isa: isa)
         #expect(symbols.intervals == [.escape, .escape])
         #expect(symbols.escapes == [.min, .max])
         #expect(symbols.cost == 2 * 32 * 256)
@@ -154,10 +157,11 @@ import Testing
         #expect(Interval(start: 0, frequency: 32768).cost == 256)
     }
 
-    @Test func sequenceCostIsTheSumOfItsSymbols() {
+    @Test(arguments: InstructionSet.supported)
+    func sequenceCostIsTheSumOfItsSymbols(isa: InstructionSet) {
         let seed: UInt64 = 77
         var generator = SeededGenerator(seed: seed)
-        let symbols = Latents.random(count: 500, using: &generator).symbols(cdf)
+        let symbols = Latents.random(count: 500, using: &generator).symbols(cdf, isa: isa)
 
         let sum = symbols.intervals.reduce(0) { $0 + UInt64($1.cost) }
         #expect(!symbols.escapes.isEmpty)

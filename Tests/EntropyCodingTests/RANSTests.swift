@@ -1,4 +1,5 @@
 import EntropyCoding
+import Kernels
 import TestSupport
 import Testing
 
@@ -9,54 +10,60 @@ import Testing
         cdf = try ModelTables.cdf.get()
     }
 
-    @Test(arguments: [[0], [1], [31], [32], [33], [64, 1, 0, 65], [5, 7], [3, 33, 2000]])
-    func passesComeBackAndTheStreamIsTheDefinition(sizes: [Int]) throws {
+    @Test(
+        arguments: [[0], [1], [31], [32], [33], [64, 1, 0, 65], [5, 7], [3, 33, 2000]],
+        InstructionSet.supported
+    )
+    func passesComeBackAndTheStreamIsTheDefinition(sizes: [Int], isa: InstructionSet) throws {
         for seed in 1...8 as ClosedRange<UInt64> {
             var generator = SeededGenerator(seed: seed)
             let passes = sizes.map { Latents.random(count: $0, using: &generator) }
 
-            let bytes = encode(passes, cdf)
+            let bytes = encode(passes, cdf, isa: isa)
 
             let isDefinition = bytes == definition(passes)
             #expect(isDefinition, "seed \(seed)")
-            let values = try decode(bytes, like: passes, cdf)
+            let values = try decode(bytes, like: passes, cdf, isa: isa)
             let isEqual = values == passes.map(\.values)
             #expect(isEqual, "seed \(seed)")
         }
     }
 
-    @Test func anEmptyBlockIsAnEmptyStream() throws {
-        #expect(encode([], cdf).isEmpty)
-        #expect(encode([Latents(), Latents()], cdf).isEmpty)
-        #expect(try decode([], like: [Latents()], cdf) == [[]])
+    @Test(arguments: InstructionSet.supported)
+    func anEmptyBlockIsAnEmptyStream(isa: InstructionSet) throws {
+        #expect(encode([], cdf, isa: isa).isEmpty)
+        #expect(encode([Latents(), Latents()], cdf, isa: isa).isEmpty)
+        #expect(try decode([], like: [Latents()], cdf, isa: isa) == [[]])
     }
 
-    @Test func aStreamOfEscapesTakesTwoWordsEach() throws {
+    @Test(arguments: InstructionSet.supported)
+    func aStreamOfEscapesTakesTwoWordsEach(isa: InstructionSet) throws {
         var escapes = Latents()
         for value in stride(from: -32768, through: 32767, by: 655) {
             escapes.append(value, mean: value < 0 ? 20000 : -20000, scale: 3)
         }
 
-        let bytes = encode([escapes], cdf)
+        let bytes = encode([escapes], cdf, isa: isa)
 
-        #expect(escapes.symbols(cdf).escapes == escapes.values)
+        #expect(escapes.symbols(cdf, isa: isa).escapes == escapes.values)
         #expect(bytes.count == 4 * 32 + 4 * escapes.values.count)
-        #expect(try decode(bytes, like: [escapes], cdf) == [escapes.values])
+        #expect(try decode(bytes, like: [escapes], cdf, isa: isa) == [escapes.values])
     }
 
-    @Test func aPassMayBePushedInParts() {
+    @Test(arguments: InstructionSet.supported)
+    func aPassMayBePushedInParts(isa: InstructionSet) {
         let seed: UInt64 = 4
         var generator = SeededGenerator(seed: seed)
         let pass = Latents.random(count: 200, using: &generator)
         let cuts = [0, 17, 17, 64, 131, 200]
 
-        var encoder = RANSEncoder(capacity: 400)
+        var encoder = RANSEncoder(capacity: 400, isa: isa)
         for (start, end) in zip(cuts, cuts.dropFirst()).reversed() {
-            encoder.push(pass[start..<end].symbols(cdf), at: start)
+            encoder.push(pass[start..<end].symbols(cdf, isa: isa), at: start)
         }
         let bytes = encoder.finish(lanes: 32)
 
-        let isEqual = bytes == encode([pass], cdf)
+        let isEqual = bytes == encode([pass], cdf, isa: isa)
         #expect(isEqual, "seed \(seed)")
     }
 
@@ -74,7 +81,8 @@ import Testing
     }
 
     /// These bytes are the format: if they change, streams that exist can no longer be read.
-    @Test func theGoldenStreamNeverChanges() throws {
+    @Test(arguments: InstructionSet.supported)
+    func theGoldenStreamNeverChanges(isa: InstructionSet) throws {
         var first = Latents()
         for index in 0..<35 {
             first.append(
@@ -97,31 +105,33 @@ import Testing
             "f5ff3182f6ff737bf9ff4c780000f7ff0000f8ff00000700000000800000ff7f",
             "0000",
         ].joined()
-        #expect(hexadecimal(encode([first, second], cdf)) == golden)
+        #expect(hexadecimal(encode([first, second], cdf, isa: isa)) == golden)
         #expect(
-            try decode(bytes(golden), like: [first, second], cdf)
+            try decode(bytes(golden), like: [first, second], cdf, isa: isa)
                 == [first.values, second.values]
         )
     }
 
     // MARK: - Damage
 
-    @Test func aStreamCutAnywhereIsAnError() {
+    @Test(arguments: InstructionSet.supported)
+    func aStreamCutAnywhereIsAnError(isa: InstructionSet) {
         var generator = SeededGenerator(seed: 21)
         let passes = [40, 90].map { Latents.random(count: $0, using: &generator) }
-        let bytes = encode(passes, cdf)
+        let bytes = encode(passes, cdf, isa: isa)
 
         for count in bytes.indices {
             #expect(throws: BitstreamError.self) {
-                try decode(Array(bytes[..<count]), like: passes, cdf)
+                try decode(Array(bytes[..<count]), like: passes, cdf, isa: isa)
             }
         }
     }
 
-    @Test func aChangedByteIsAnErrorOrOtherLatents() {
+    @Test(arguments: InstructionSet.supported)
+    func aChangedByteIsAnErrorOrOtherLatents(isa: InstructionSet) {
         var generator = SeededGenerator(seed: 22)
         let passes = [40, 90].map { Latents.random(count: $0, using: &generator) }
-        let bytes = encode(passes, cdf)
+        let bytes = encode(passes, cdf, isa: isa)
 
         var errors = 0
         for offset in bytes.indices {
@@ -129,7 +139,7 @@ import Testing
                 var changed = bytes
                 changed[offset] ^= mask
                 do throws(BitstreamError) {
-                    let values = try decode(changed, like: passes, cdf)
+                    let values = try decode(changed, like: passes, cdf, isa: isa)
                     #expect(values != passes.map(\.values), "offset \(offset), mask \(mask)")
                 } catch {
                     errors += 1
@@ -140,7 +150,8 @@ import Testing
         #expect(errors > bytes.count * 3 * 9 / 10)
     }
 
-    @Test func noiseNeverTraps() {
+    @Test(arguments: InstructionSet.supported)
+    func noiseNeverTraps(isa: InstructionSet) {
         for seed in 100..<160 as Range<UInt64> {
             var generator = SeededGenerator(seed: seed)
             let count = Int.random(in: 0...400, using: &generator)
@@ -152,19 +163,20 @@ import Testing
             }
 
             #expect(throws: BitstreamError.self, "seed \(seed)") {
-                try decode(noise, like: passes, cdf)
+                try decode(noise, like: passes, cdf, isa: isa)
             }
         }
     }
 
-    @Test func errorsNameTheReasonAndThePlace() {
+    @Test(arguments: InstructionSet.supported)
+    func errorsNameTheReasonAndThePlace(isa: InstructionSet) {
         var one = Latents()
         one.append(0, mean: 0, scale: 40)
-        let bytes = encode([one], cdf)
+        let bytes = encode([one], cdf, isa: isa)
         #expect(bytes.count == 4)
 
         func error(_ bytes: [UInt8]) -> BitstreamError? {
-            #expect(throws: BitstreamError.self) { try decode(bytes, like: [one], cdf) }
+            #expect(throws: BitstreamError.self) { try decode(bytes, like: [one], cdf, isa: isa) }
         }
         #expect(error([]) == BitstreamError(.truncated, byteOffset: 0))
         #expect(error(Array(bytes[..<3])) == BitstreamError(.truncated, byteOffset: 3))

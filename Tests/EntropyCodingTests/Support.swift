@@ -1,5 +1,6 @@
 import EntropyCoding
 import Foundation
+import Kernels
 import TestSupport
 
 /// The CDF tables of a model file, from the formulas of the format.
@@ -21,8 +22,10 @@ struct ModelTables {
         try LogisticCDF(logistic: logistic, inverseScale: inverseScale, window: window)
     }
 
+    static let shared = ModelTables()
+
     /// The distributions that most tests use.
-    static let cdf = Result { try ModelTables().makeCDF() }
+    static let cdf = Result { try shared.makeCDF() }
 }
 
 /// Latents with the distributions they are coded under.
@@ -37,8 +40,12 @@ struct Latents: Equatable {
         scales.append(UInt8(scale))
     }
 
-    /// Draws logistic latents, and now and then any Int16.
-    static func random(count: Int, using generator: inout SeededGenerator) -> Latents {
+    /// Draws logistic latents, and with a probability of `wildness`/1000 any Int16.
+    static func random(
+        count: Int,
+        wildness: Int = 31,
+        using generator: inout SeededGenerator
+    ) -> Latents {
         var latents = Latents()
         for _ in 0..<count {
             let scale = Int.random(in: 0..<128, using: &generator)
@@ -46,7 +53,7 @@ struct Latents: Equatable {
             let quantile = Double.random(in: 0.0001..<0.9999, using: &generator)
             let deviation = ModelTables.scales[scale] * log(quantile / (1 - quantile))
             let value = Int((Double(mean) / 32 + deviation).rounded())
-            let isWild = UInt8.random(in: 0..<32, using: &generator) == 0
+            let isWild = Int.random(in: 0..<1000, using: &generator) < wildness
             latents.append(
                 isWild ? Int.random(in: -32768...32767, using: &generator) : value,
                 mean: mean,
@@ -56,11 +63,17 @@ struct Latents: Equatable {
         return latents
     }
 
-    func symbols(_ cdf: LogisticCDF) -> SymbolSequence {
+    func symbols(_ cdf: LogisticCDF, isa: InstructionSet = .reference) -> SymbolSequence {
         values.withUnsafeBufferPointer { values in
             means.withUnsafeBufferPointer { means in
                 scales.withUnsafeBufferPointer { scales in
-                    SymbolSequence(values: values, means: means, scales: scales, cdf: cdf)
+                    SymbolSequence(
+                        values: values,
+                        means: means,
+                        scales: scales,
+                        cdf: cdf,
+                        isa: isa
+                    )
                 }
             }
         }
@@ -76,10 +89,15 @@ struct Latents: Equatable {
 }
 
 /// Encodes passes given in decode order.
-func encode(_ passes: [Latents], _ cdf: LogisticCDF) -> [UInt8] {
-    let sequences = passes.map { $0.symbols(cdf) }
+func encode(
+    _ passes: [Latents],
+    _ cdf: LogisticCDF,
+    isa: InstructionSet = .reference
+) -> [UInt8] {
+    let sequences = passes.map { $0.symbols(cdf, isa: isa) }
     var encoder = RANSEncoder(
-        capacity: sequences.reduce(0) { $0 + $1.intervals.count + $1.escapes.count }
+        capacity: sequences.reduce(0) { $0 + $1.intervals.count + $1.escapes.count },
+        isa: isa
     )
     for sequence in sequences.reversed() {
         encoder.push(sequence, at: 0)
@@ -91,9 +109,10 @@ func encode(_ passes: [Latents], _ cdf: LogisticCDF) -> [UInt8] {
 func decode(
     _ bytes: [UInt8],
     like passes: [Latents],
-    _ cdf: LogisticCDF
+    _ cdf: LogisticCDF,
+    isa: InstructionSet = .reference
 ) throws(BitstreamError) -> [[Int16]] {
-    var decoder = try RANSDecoder(bytes, lanes: lanes(passes))
+    var decoder = try RANSDecoder(bytes[...], lanes: lanes(passes), isa: isa)
     var result: [[Int16]] = []
     for pass in passes {
         var values = [Int16](repeating: 0, count: pass.values.count)
