@@ -40,8 +40,8 @@ package func withStopSignals<Value: Sendable>(
     return try await withTaskCancellationHandler {
         do {
             return try await task.value
-        } catch where task.isCancelled {
-            throw CancellationError()
+        } catch {
+            throw task.isCancelled ? CancellationError() : error
         }
     } onCancel: {
         task.cancel()

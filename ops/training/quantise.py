@@ -41,6 +41,9 @@ LEAST_ALIVE = 2.0**-10
 # out of 32 bits.
 FINEST_RATIO = 2.0**-16
 
+# What a bias may come to, beside sums of products, without leaving 32 bits.
+LARGEST_BIAS = 2.0**30
+
 # Fractional bits of the trunk below the activations made from it.
 TRUNK_BITS = 3
 
@@ -184,7 +187,8 @@ class QuantisedConvolution(nn.Module):
 
     def integers(self, input_steps, output_steps):
         """Weights [O, I, k, k], bias [O], multiplier [O] as whole numbers with gradients; shift, a tensor."""
-        step = torch.exp(self.log_step)
+        bias = self.bias * self.bias_gain + self.offset
+        step = torch.maximum(torch.exp(self.log_step), bias.detach().abs() / LARGEST_BIAS)
         scaled = self.scaled_weight(input_steps) / step.view(-1, 1, 1, 1)
         weight = scaled.clamp(-WEIGHT_LIMIT, WEIGHT_LIMIT)
         weight = RoundThrough.apply(weight) if self.round_weights else weight
@@ -194,7 +198,7 @@ class QuantisedConvolution(nn.Module):
         real = (ratio * self.power(shift + 15)).clamp(1, MULTIPLIER_LIMIT)
         multiplier = RoundThrough.apply(real)
         half = torch.floor(self.power(shift - 1))  # none without a shift
-        bias = RoundThrough.apply((self.bias * self.bias_gain + self.offset) / step) + half
+        bias = RoundThrough.apply(bias / step) + half
         return weight, bias, multiplier, shift
 
     def coarsened(self, input_steps, output_steps, spread):

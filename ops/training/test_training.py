@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from data import CropSampler, box_reduce
 from export import export, integer_model, validate
@@ -16,7 +17,7 @@ from flow import (
     OUTPUT_GAIN, SHAPES, Flow, code_length, squeeze, to_latents, to_pixels, unsqueeze,
 )
 from integer import ESCAPE_START, IntegerModel, LogisticCDF, cdf_tables, rans_encode
-from quantise import QuantisedNetwork, quantised
+from quantise import QuantisedConvolution, QuantisedNetwork, quantised
 from trainer import SKIPPED_LIMIT, Schedule, Trainer
 from vectors import images, random_flow, vectors
 
@@ -107,6 +108,18 @@ def test_dead_channels_do_not_coarsen_the_living():
         two.weight.mul_(20)
 
     assert relative_error_of_calibration(kill) < 0.05
+
+
+def test_biases_of_a_dead_layer_stay_in_32_bits():
+    """Its activations' range is as small as its weights, beside which a bias is huge."""
+    layer = QuantisedConvolution(nn.Conv2d(4, 4, 3), bits=16, needed=1.0)
+    with torch.no_grad():
+        layer.weight.mul_(1e-12)
+        layer.bias.fill_(-0.05)
+    steps = torch.full((4,), 1e-12)
+    layer.calibrate(steps, steps)
+    bias = layer.integers(steps, steps)[1]
+    assert (bias.abs() <= 2**30 + 2**16).all()
 
 
 def test_lifting_with_shortcuts_starts_as_a_wavelet():
