@@ -41,8 +41,8 @@ LEAST_ALIVE = 2.0**-10
 # out of 32 bits.
 FINEST_RATIO = 2.0**-16
 
-# What a bias may come to, beside sums of products, without leaving 32 bits.
-LARGEST_BIAS = 2.0**30
+# What a bias may come to, beside sums of products (below 2^28), without leaving 32 bits.
+LARGEST_BIAS = 2.0**31 - 2.0**28
 
 # Fractional bits of the trunk below the activations made from it.
 TRUNK_BITS = 3
