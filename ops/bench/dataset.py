@@ -25,6 +25,13 @@ def add_program_option(parser):
     )  # fmt: skip
 
 
+def add_models_option(parser):
+    parser.add_argument(
+        "--model", action="append", metavar="NAME_OR_FILE",
+        help="profile or model file, any number of times (default: fast)",
+    )  # fmt: skip
+
+
 def program(text):
     """The absolute path of a program, given by its path or its name."""
     found = shutil.which(text)

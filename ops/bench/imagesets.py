@@ -76,6 +76,10 @@ def words(text):
     return text.split(",")
 
 
+def numbers(text):
+    return tuple(map(int, words(text)))
+
+
 def chosen_sets(options):
     """The sets that a command line asks for; exits with a message where it makes no sense."""
     try:

@@ -26,9 +26,9 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from dataset import FlowResult, add_program_option, measure, model_name
+from dataset import FlowResult, add_models_option, add_program_option, measure, model_name
 from formats import JXL_EFFORTS, jxl_label, references, versions
-from imagesets import add_set_options, bits_per_dimension, chosen_sets, dimensions, words
+from imagesets import add_set_options, bits_per_dimension, chosen_sets, dimensions, numbers
 from tables import table
 
 
@@ -38,12 +38,9 @@ def arguments():
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     add_set_options(parser)
+    add_models_option(parser)
     parser.add_argument(
-        "--model", action="append", metavar="NAME_OR_FILE",
-        help="profile or model file, any number of times (default: fast)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--efforts", type=efforts, default=JXL_EFFORTS, metavar="E,...",
+        "--efforts", type=numbers, default=JXL_EFFORTS, metavar="E,...",
         help="of JPEG XL (default: 3,7,9); 9 is slow",
     )  # fmt: skip
     parser.add_argument("--models-only", action="store_true", help="without the other formats")
@@ -52,10 +49,6 @@ def arguments():
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all that was measured")
     parser.add_argument("--plot", type=Path, metavar="SVG", help="draw the sizes")
     return parser.parse_args()
-
-
-def efforts(text):
-    return tuple(map(int, words(text)))
 
 
 @dataclass(frozen=True)

@@ -30,9 +30,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dataset import ONE_THREAD, Dataset, add_program_option, model_name
+from dataset import ONE_THREAD, Dataset, add_models_option, add_program_option, model_name
 from formats import jxl_label, run, versions
-from imagesets import add_set_options, bits_per_dimension, chosen_sets, dimensions, read_rgb, words
+from imagesets import (
+    add_set_options, bits_per_dimension, chosen_sets, dimensions, numbers, read_rgb,
+)  # fmt: skip
 from tables import table
 
 EFFORTS = (1, 3, 7, 9)
@@ -293,13 +295,10 @@ def arguments():
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     add_set_options(parser)
+    add_models_option(parser)
     parser.add_argument(
-        "--model", action="append", metavar="NAME_OR_FILE",
-        help="profile or model file, any number of times (default: fast)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--efforts", type=lambda text: tuple(map(int, words(text))), default=EFFORTS,
-        metavar="E,...", help="of JPEG XL (default: 1,3,7,9); 9 is slow",
+        "--efforts", type=numbers, default=EFFORTS, metavar="E,...",
+        help="of JPEG XL (default: 1,3,7,9); 9 is slow",
     )  # fmt: skip
     add_program_option(parser)
     parser.add_argument("--out", type=Path, metavar="TABLE.md", help="write the tables there too")
