@@ -122,9 +122,14 @@ package final class FeatureMap {
                 for y in 0..<height {
                     let first = base + position(image: image, y: y, x: 0) &* pixelStride
                     if highPlane == 0 {
-                        loadRow(source, latentChannels, selection, first)
+                        let row = first.assumingMemoryBound(to: Int16.self)
+                        loadRow(source, latentChannels, selection, row) { $0.pointee = $1 }
                     } else {
-                        loadRowOfPlanes(source, latentChannels, selection, first)
+                        let row = first.assumingMemoryBound(to: UInt8.self)
+                        loadRow(source, latentChannels, selection, row) { low, latent in
+                            low.pointee = UInt8(truncatingIfNeeded: latent)
+                            low[highPlane] = UInt8(truncatingIfNeeded: latent >> 8)
+                        }
                     }
                     source += width &* latentChannels
                 }
@@ -132,36 +137,19 @@ package final class FeatureMap {
         }
     }
 
-    /// Writes the selected channels of a row of latents as Int16.
-    private func loadRow(
+    /// Calls `store` with the place and the clamped value of each selected channel of a row.
+    @inline(__always)
+    private func loadRow<Element>(
         _ latents: UnsafePointer<Int16>,
         _ latentChannels: Int,
         _ selection: UnsafeBufferPointer<Int>,
-        _ row: UnsafeMutableRawPointer
+        _ row: UnsafeMutablePointer<Element>,
+        store: (UnsafeMutablePointer<Element>, Int16) -> Void
     ) {
-        var (source, target) = (latents, row.assumingMemoryBound(to: Int16.self))
+        var (source, target) = (latents, row)
         for _ in 0..<width {
             for channel in 0..<selection.count {
-                target[channel] = Self.clamped(source[selection[channel]])
-            }
-            source += latentChannels
-            target += paddedChannels
-        }
-    }
-
-    /// Writes the selected channels of a row of latents as low bytes and, a plane on, high bytes.
-    private func loadRowOfPlanes(
-        _ latents: UnsafePointer<Int16>,
-        _ latentChannels: Int,
-        _ selection: UnsafeBufferPointer<Int>,
-        _ row: UnsafeMutableRawPointer
-    ) {
-        var (source, target) = (latents, row.assumingMemoryBound(to: UInt8.self))
-        for _ in 0..<width {
-            for channel in 0..<selection.count {
-                let value = Self.clamped(source[selection[channel]])
-                target[channel] = UInt8(truncatingIfNeeded: value)
-                target[highPlane &+ channel] = UInt8(truncatingIfNeeded: value >> 8)
+                store(target + channel, Self.clamped(source[selection[channel]]))
             }
             source += latentChannels
             target += paddedChannels
