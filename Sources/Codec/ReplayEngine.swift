@@ -34,15 +34,7 @@ package struct ReplayEngine: FlowEngine {
         self.passes = passes.sorted { $0.key < $1.key }.map(\.value)
     }
 
-    package func forward(
-        _ images: [PlanarImage],
-        pass: (
-            _ index: Int,
-            _ values: UnsafeBufferPointer<Int16>,
-            _ means: UnsafeBufferPointer<Int16>,
-            _ scales: UnsafeBufferPointer<UInt8>
-        ) -> Void
-    ) {
+    package func forward(_ images: [PlanarImage], pass: ForwardPass) {
         precondition(images.count == self.images.count, "the block is the recorded one")
         for (index, recorded) in passes.enumerated() {
             recorded.values.withUnsafeBufferPointer { values in
@@ -59,12 +51,7 @@ package struct ReplayEngine: FlowEngine {
         count: Int,
         width: Int,
         height: Int,
-        pass: (
-            _ index: Int,
-            _ means: UnsafeBufferPointer<Int16>,
-            _ scales: UnsafeBufferPointer<UInt8>,
-            _ values: UnsafeMutableBufferPointer<Int16>
-        ) throws(Failure) -> Void
+        pass: InversePass<Failure>
     ) throws(Failure) -> [PlanarImage] {
         precondition(count == images.count, "the block is the recorded one")
         for (index, recorded) in passes.enumerated() {

@@ -1,5 +1,27 @@
 package import Kernels
 
+/// Takes a pass of ``FlowEngine/forward(_:pass:)``.
+///
+/// It is given its number in decode order, and for each symbol the latent, the mean in 1/32 pixel
+/// and the scale index 0…127. The buffers are valid during the call.
+package typealias ForwardPass = (
+    _ index: Int,
+    _ values: UnsafeBufferPointer<Int16>,
+    _ means: UnsafeBufferPointer<Int16>,
+    _ scales: UnsafeBufferPointer<UInt8>
+) -> Void
+
+/// Fills in the latents of a pass of ``FlowEngine/inverse(count:width:height:pass:)``.
+///
+/// It is given its number in decode order, and the mean and the scale index of every symbol. The
+/// buffers are valid during the call.
+package typealias InversePass<Failure: Error> = (
+    _ index: Int,
+    _ means: UnsafeBufferPointer<Int16>,
+    _ scales: UnsafeBufferPointer<UInt8>,
+    _ values: UnsafeMutableBufferPointer<Int16>
+) throws(Failure) -> Void
+
 /// Runs a flow forward (images to latents with their priors) and back.
 ///
 /// Every engine returns the same integers for the same model; ``ReferenceEngine`` is the definition.
@@ -17,18 +39,8 @@ package protocol FlowEngine: Sendable {
     ///
     /// - Parameters:
     ///   - images: At least one image, all of one size.
-    ///   - pass: Called once for each pass, in any order, with its number in decode order, and per
-    ///     symbol the latent, the mean in 1/32 pixel and the scale index 0…127. The buffers are valid
-    ///     during the call.
-    func forward(
-        _ images: [PlanarImage],
-        pass: (
-            _ index: Int,
-            _ values: UnsafeBufferPointer<Int16>,
-            _ means: UnsafeBufferPointer<Int16>,
-            _ scales: UnsafeBufferPointer<UInt8>
-        ) -> Void
-    )
+    ///   - pass: Called once for each pass, in any order.
+    func forward(_ images: [PlanarImage], pass: ForwardPass)
 
     /// Restores the images of a block from its latents, the mirror of `forward`.
     ///
@@ -38,20 +50,14 @@ package protocol FlowEngine: Sendable {
     ///   - count: The number of images, at least 1.
     ///   - width: The width of every image, at least 1.
     ///   - height: The height of every image, at least 1.
-    ///   - pass: Called once for each pass, in decode order, with the mean and the scale index of
-    ///     every symbol; it fills in the latents. The buffers are valid during the call.
+    ///   - pass: Called once for each pass, in decode order.
     /// - Returns: `count` images.
     /// - Throws: What `pass` throws.
     func inverse<Failure: Error>(
         count: Int,
         width: Int,
         height: Int,
-        pass: (
-            _ index: Int,
-            _ means: UnsafeBufferPointer<Int16>,
-            _ scales: UnsafeBufferPointer<UInt8>,
-            _ values: UnsafeMutableBufferPointer<Int16>
-        ) throws(Failure) -> Void
+        pass: InversePass<Failure>
     ) throws(Failure) -> [PlanarImage]
 }
 

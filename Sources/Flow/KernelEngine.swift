@@ -31,15 +31,7 @@ package struct KernelEngine: FlowEngine {
         levels.reduce(0) { $0 + $1.networks.count { !$0.isFused } }
     }
 
-    package func forward(
-        _ images: [PlanarImage],
-        pass: (
-            _ index: Int,
-            _ values: UnsafeBufferPointer<Int16>,
-            _ means: UnsafeBufferPointer<Int16>,
-            _ scales: UnsafeBufferPointer<UInt8>
-        ) -> Void
-    ) {
+    package func forward(_ images: [PlanarImage], pass: ForwardPass) {
         let size = blockSize(images)
         var latents = LatentBuffer(
             count: images.count,
@@ -83,12 +75,7 @@ package struct KernelEngine: FlowEngine {
         count: Int,
         width: Int,
         height: Int,
-        pass: (
-            _ index: Int,
-            _ means: UnsafeBufferPointer<Int16>,
-            _ scales: UnsafeBufferPointer<UInt8>,
-            _ values: UnsafeMutableBufferPointer<Int16>
-        ) throws(Failure) -> Void
+        pass: InversePass<Failure>
     ) throws(Failure) -> [PlanarImage] {
         precondition(count > 0 && width > 0 && height > 0, "a block holds at least one pixel")
         var coarser = LatentBuffer(count: 0, height: 0, width: 0, channels: 0)

@@ -12,15 +12,7 @@ package struct ReferenceEngine: FlowEngine {
         self.model = model
     }
 
-    package func forward(
-        _ images: [PlanarImage],
-        pass: (
-            _ index: Int,
-            _ values: UnsafeBufferPointer<Int16>,
-            _ means: UnsafeBufferPointer<Int16>,
-            _ scales: UnsafeBufferPointer<UInt8>
-        ) -> Void
-    ) {
+    package func forward(_ images: [PlanarImage], pass: ForwardPass) {
         forward(images, observe: { _, _ in }, pass: pass)
     }
 
@@ -73,12 +65,7 @@ package struct ReferenceEngine: FlowEngine {
         count: Int,
         width: Int,
         height: Int,
-        pass: (
-            _ index: Int,
-            _ means: UnsafeBufferPointer<Int16>,
-            _ scales: UnsafeBufferPointer<UInt8>,
-            _ values: UnsafeMutableBufferPointer<Int16>
-        ) throws(Failure) -> Void
+        pass: InversePass<Failure>
     ) throws(Failure) -> [PlanarImage] {
         precondition(count > 0 && width > 0 && height > 0, "a block holds at least one pixel")
         let depth = model.levels.count
