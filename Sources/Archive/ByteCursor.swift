@@ -1,21 +1,22 @@
 /// Reads the fields of one section, never past its end.
 struct ByteCursor {
+    /// Of the section.
     private let bytes: [UInt8]
     private let section: ArchiveError.Section
-    private let end: Int
+    /// Of the section, from the start of the file.
+    private let start: Int
     /// Of the next field, from the start of the file.
     private(set) var offset: Int
 
-    /// A cursor over a range that lies inside the bytes.
-    init(_ bytes: [UInt8], _ range: Range<Int>, in section: ArchiveError.Section) {
-        precondition(range.upperBound <= bytes.count, "a section lies inside the file")
+    /// A cursor over the bytes of a section, which begins at an offset of the file.
+    init(_ bytes: [UInt8], at start: Int, in section: ArchiveError.Section) {
         self.bytes = bytes
         self.section = section
-        offset = range.lowerBound
-        end = range.upperBound
+        self.start = start
+        offset = start
     }
 
-    var remaining: Int { end - offset }
+    var remaining: Int { start + bytes.count - offset }
 
     func error(_ reason: ArchiveError.Reason, at byteOffset: Int? = nil) -> ArchiveError {
         ArchiveError(reason, in: section, at: byteOffset ?? offset)
@@ -24,13 +25,13 @@ struct ByteCursor {
     mutating func take(_ count: Int) throws(ArchiveError) -> ArraySlice<UInt8> {
         guard count <= remaining else { throw error(.truncated) }
         defer { offset += count }
-        return bytes[offset..<(offset + count)]
+        return bytes[(offset - start)..<(offset - start + count)]
     }
 
     mutating func byte() throws(ArchiveError) -> UInt8 {
         guard remaining > 0 else { throw error(.truncated) }
         defer { offset += 1 }
-        return bytes[offset]
+        return bytes[offset - start]
     }
 
     /// A little-endian integer of 1 to 8 bytes, below 2^63.
@@ -79,7 +80,7 @@ struct ByteCursor {
     /// Passes over bytes that must be zero.
     mutating func reserved(_ count: Int) throws(ArchiveError) {
         if let index = try take(count).firstIndex(where: { $0 != 0 }) {
-            throw error(.reservedBits, at: index)
+            throw error(.reservedBits, at: start + index)
         }
     }
 

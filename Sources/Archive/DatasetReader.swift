@@ -85,11 +85,11 @@ package struct DatasetReader: Sendable {
     /// - Throws: What is wrong with the file, and where.
     package func shard(_ number: Int) throws(ArchiveError) -> ShardReader {
         let shard = manifest.shards[number]
-        let bytes = try Self.read(shard.file, in: folder, limitBytes: Int(shard.bytes))
-        guard bytes.count == shard.bytes else {
-            throw ArchiveError(.truncated, in: .file(shard.file), at: bytes.count)
+        let source = try ShardSource(path: "\(folder)/\(shard.file)", name: shard.file)
+        guard source.count == shard.bytes else {
+            throw ArchiveError(.truncated, in: .file(shard.file), at: source.count)
         }
-        let reader = try ShardReader(bytes)
+        let reader = try ShardReader(source)
         guard reader.modelID.hex == manifest.modelID else {
             throw ArchiveError(.otherModel(reader.modelID), in: .file(shard.file), at: 8)
         }

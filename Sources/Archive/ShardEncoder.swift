@@ -1,3 +1,4 @@
+import Codec
 package import Raster
 
 /// Turns the samples of a shard into the bytes of a shard file.
@@ -53,11 +54,31 @@ package struct ShardEncoder: Sendable {
         self.codec = codec
     }
 
+    /// The most memory that encoding a shard takes, and verifying it afterwards, in bytes.
+    ///
+    /// It holds where no image has more than 2^21 pixels:
+    ///
+    ///     2 · source                  the files and the shard, which is no longer than they are
+    ///     3 · 2^24                    images that wait for others of their size
+    ///     threads · 2 · 3 · 2^21      images read ahead
+    ///     threads · (block + 2 · 3 · 2^21)
+    ///
+    /// where a block takes `BlockLimits.workingBytes` beside its images and its payload.
+    ///
+    /// - Parameters:
+    ///   - sourceBytes: Of the samples.
+    ///   - threads: Most child tasks at a time.
+    /// - Returns: Bytes.
+    package static func memoryBound(sourceBytes: Int, threads: Int) -> Int {
+        let image = 3 * BlockLimits.pixels
+        return 2 * sourceBytes + 3 * BlockPlanner.openPixels
+            + threads * (2 * image + BlockLimits.workingBytes + 2 * image)
+    }
+
     /// Encodes a shard.
     ///
     /// Reading inputs and coding blocks run in child tasks, at most `threads` at a time and in no
-    /// particular order. Memory is bounded by the source bytes, the open blocks
-    /// (3 · 2^24 bytes) and what `threads` blocks need.
+    /// particular order. Memory is bounded by ``memoryBound(sourceBytes:threads:)``.
     ///
     /// - Parameters:
     ///   - count: The number of samples.

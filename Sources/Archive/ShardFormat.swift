@@ -41,11 +41,13 @@ enum ShardFormat {
         return bytes
     }
 
-    /// Reads the header at the start of a file of at least its size.
+    /// Reads the header.
     ///
+    /// - Parameter bytes: The first 64 bytes of the file.
     /// - Returns: The version, and the id of the model.
+    /// - Throws: What breaks the format.
     static func readHeader(_ bytes: [UInt8]) throws(ArchiveError) -> (Version, Digest) {
-        var cursor = ByteCursor(bytes, 0..<headerBytes, in: .header)
+        var cursor = ByteCursor(bytes, at: 0, in: .header)
         guard try cursor.take(4).elementsEqual(headerMagic) else {
             throw cursor.error(.badMagic, at: 0)
         }
@@ -87,12 +89,20 @@ struct ShardFooter: Equatable {
         return bytes + ShardFormat.footerMagic
     }
 
-    /// Reads and checks the footer at the end of a file of at least header and footer size.
-    static func read(_ bytes: [UInt8]) throws(ArchiveError) -> (ShardFooter, digest: Digest) {
-        let start = bytes.count - ShardFormat.footerBytes
-        var cursor = ByteCursor(bytes, start..<bytes.count, in: .footer)
+    /// Reads and checks the footer.
+    ///
+    /// - Parameters:
+    ///   - bytes: The last 72 bytes of the file.
+    ///   - start: Where they begin, at least at the end of the header.
+    /// - Returns: The footer, and the digest of everything before that field.
+    /// - Throws: What breaks the format.
+    static func read(
+        _ bytes: [UInt8],
+        at start: Int
+    ) throws(ArchiveError) -> (ShardFooter, digest: Digest) {
+        var cursor = ByteCursor(bytes, at: start, in: .footer)
         guard bytes.suffix(4).elementsEqual(ShardFormat.footerMagic) else {
-            throw cursor.error(.badMagic, at: bytes.count - 4)
+            throw cursor.error(.badMagic, at: start + bytes.count - 4)
         }
         let offset = try cursor.integer(bytes: 8)
         let length = try cursor.integer(bytes: 8)
@@ -101,7 +111,7 @@ struct ShardFooter: Equatable {
         let checksum = UInt32(try cursor.integer(bytes: 4))
         try cursor.reserved(4)
         let digest = try cursor.digest()
-        try cursor.checkCRC(of: bytes[start..<(bytes.count - 8)])
+        try cursor.checkCRC(of: bytes.dropLast(8))
         guard
             offset >= ShardFormat.headerBytes, offset <= start, length == start - offset,
             blockCount * BlockHeader.byteCount + sampleCount * ShardFormat.recordMinimumBytes

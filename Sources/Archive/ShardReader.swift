@@ -1,8 +1,10 @@
+import Crypto
 import Raster
 
 /// Opens a shard: which samples and blocks it has, checked as `Format.md` says.
 ///
-/// Payloads are checked when they are asked for, so opening costs only as much as the index is long.
+/// Payloads are read and checked when they are asked for, so opening costs only as much as the index
+/// is long, and a sample only as much as its blocks.
 package struct ShardReader: Sendable {
     /// SHA-256 of the model file that flow blocks need.
     package let modelID: Digest
@@ -11,7 +13,7 @@ package struct ShardReader: Sendable {
     /// For each block, the numbers of the samples in it, in their order.
     package let members: [[Int]]
 
-    private let bytes: [UInt8]
+    private let source: ShardSource
     /// For each block, of its header, from the start of the file.
     private let blockOffsets: [Int]
     /// For each sample, of its record, from the start of the file.
@@ -20,27 +22,49 @@ package struct ShardReader: Sendable {
     /// Keyed by the bytes of the names: two names that Unicode holds for one are two names here.
     private let numbersByName: [[UInt8]: Int]
 
-    /// Reads the header, the footer and the index.
+    /// Opens a shard in memory.
     ///
     /// - Parameter bytes: The whole file.
     /// - Throws: What breaks the format, and where.
     package init(_ bytes: [UInt8]) throws(ArchiveError) {
-        guard bytes.count >= ShardFormat.headerBytes + ShardFormat.footerBytes else {
-            throw ArchiveError(.truncated, in: .header, at: bytes.count)
+        try self.init(ShardSource(bytes))
+    }
+
+    /// Opens a shard file, which stays open as long as the reader lives.
+    ///
+    /// - Parameters:
+    ///   - path: Of the file.
+    ///   - name: What errors call the file.
+    /// - Throws: What breaks the format, and where; what the operating system says.
+    package init(path: String, name: String) throws(ArchiveError) {
+        try self.init(ShardSource(path: path, name: name))
+    }
+
+    /// Reads the header, the footer and the index.
+    init(_ source: ShardSource) throws(ArchiveError) {
+        let footerStart = source.count - ShardFormat.footerBytes
+        guard footerStart >= ShardFormat.headerBytes else {
+            throw ArchiveError(.truncated, in: .header, at: source.count)
         }
-        let (version, modelID) = try ShardFormat.readHeader(bytes)
-        let (footer, digest) = try ShardFooter.read(bytes)
+        let (version, modelID) = try ShardFormat.readHeader(
+            try source.read(0..<ShardFormat.headerBytes, in: .header)
+        )
+        let (footer, digest) = try ShardFooter.read(
+            try source.read(footerStart..<source.count, in: .footer),
+            at: footerStart
+        )
         contentDigest = digest
-        guard CRC32.castagnoli.checksum(bytes[footer.index]) == footer.indexChecksum else {
+        let index = try source.read(footer.index, in: .index)
+        guard CRC32.castagnoli.checksum(index) == footer.indexChecksum else {
             throw ArchiveError(.checksumMismatch, in: .index, at: footer.index.lowerBound)
         }
-        var cursor = ByteCursor(bytes, footer.index, in: .index)
+        var cursor = ByteCursor(index, at: footer.index.lowerBound, in: .index)
         (blocks, blockOffsets) = try Self.readBlocks(&cursor, footer)
         (samples, recordOffsets) = try Self.readSamples(&cursor, version, footer, blocks)
         numbersByName = try Self.numberNames(samples, recordOffsets)
         members = try Self.placeSamples(samples, recordOffsets, blocks)
         self.modelID = modelID
-        self.bytes = bytes
+        self.source = source
     }
 
     /// The number of the sample with a name; nil when there is none.
@@ -52,26 +76,42 @@ package struct ShardReader: Sendable {
     package func payload(ofBlock number: Int) throws(ArchiveError) -> [UInt8] {
         let offset = blockOffsets[number]
         let header = blocks[number]
-        guard bytes[offset..<(offset + BlockHeader.byteCount)].elementsEqual(header.bytes()) else {
+        let start = offset + BlockHeader.byteCount
+        guard
+            try source.read(offset..<start, in: .block(number)).elementsEqual(header.bytes())
+        else {
             throw ArchiveError(.malformed("block header"), in: .block(number), at: offset)
         }
-        let start = offset + BlockHeader.byteCount
-        let payload = Array(bytes[start..<(start + header.payloadBytes)])
+        let payload = try source.read(start..<(start + header.payloadBytes), in: .block(number))
         guard CRC32.castagnoli.checksum(payload) == header.payloadChecksum else {
             throw ArchiveError(.checksumMismatch, in: .block(number), at: start)
         }
         return payload
     }
 
-    /// The SHA-256 of the whole file.
-    package var sha256: Digest { Digest(of: bytes) }
+    /// Of the whole file.
+    package var byteCount: Int { source.count }
+
+    /// Bytes of the file that are hashed at a time.
+    private static let hashedBytes = 1 << 20
 
     /// Checks the SHA-256 that the footer has of the file.
-    package func checkDigest() throws(ArchiveError) {
-        let end = bytes.count - ShardFormat.footerBytes + ShardFormat.footerDigestOffset
-        guard Digest(of: Array(bytes[..<end])) == contentDigest else {
+    ///
+    /// - Returns: The SHA-256 of the whole file.
+    @discardableResult
+    package func checkDigest() throws(ArchiveError) -> Digest {
+        let end = source.count - ShardFormat.footerBytes + ShardFormat.footerDigestOffset
+        var hash = SHA256()
+        for start in stride(from: 0, to: end, by: Self.hashedBytes) {
+            hash.update(
+                data: try source.read(start..<min(start + Self.hashedBytes, end), in: .footer)
+            )
+        }
+        guard Digest(hash) == contentDigest else {
             throw ArchiveError(.digestMismatch, in: .footer, at: end)
         }
+        hash.update(data: try source.read(end..<source.count, in: .footer))
+        return Digest(hash)
     }
 
     /// Of a block's payload, from the start of the file, for errors.

@@ -9,6 +9,12 @@ package enum BlockLimits {
     /// The most pixels of a block, padding not counted.
     package static let pixels = 1 << 21
 
+    /// The most memory that coding a block takes beside its images and its payload, in bytes.
+    ///
+    /// For each pixel 12 bytes of latents, 15 of the pass in hand and 12 of intervals (decoding needs
+    /// none of these); and the networks' scratch memory.
+    package static let workingBytes = 39 * pixels + (32 << 20)
+
     /// The widest image of a block, in pixels: 16 of its rows are 2^21 pixels.
     package static let width = 1 << 17
 

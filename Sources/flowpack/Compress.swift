@@ -64,7 +64,8 @@ struct Compress: AsyncParsableCommand {
             result.manifest,
             modelBytes: result.modelBytes,
             seconds: result.seconds,
-            sourceBytesBefore: result.sourceBytesBefore
+            sourceBytesBefore: result.sourceBytesBefore,
+            memory: MemoryUse(shardBytes: Int(shardBytes.bytes), threads: threads.count)
         )
         if display.json {
             Console.print(json: summary)
@@ -73,6 +74,29 @@ struct Compress: AsyncParsableCommand {
             summary.printProblems()
         }
         if !summary.problems.isEmpty { throw ExitStatus.finishedWithProblems.code }
+    }
+}
+
+/// The memory of a run of `compress`.
+struct MemoryUse {
+    /// What the program takes before it has work: its code, the model, the queue's database.
+    private static let programBytes = 64 << 20
+
+    /// The most that it may take, in bytes; see `ShardEncoder.memoryBound`.
+    let boundBytes: Int
+    /// The most that this process had resident so far, in bytes.
+    let peakBytes: Int
+
+    /// - Parameters:
+    ///   - shardBytes: Source bytes at which a shard is full.
+    ///   - threads: Threads that code.
+    init(shardBytes: Int, threads: Int) {
+        boundBytes =
+            Self.programBytes
+            + ShardEncoder.memoryBound(sourceBytes: shardBytes, threads: threads)
+        var usage = rusage()
+        getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
+        peakBytes = usage.ru_maxrss << 10
     }
 }
 
@@ -99,6 +123,8 @@ struct DatasetSummary: Encodable {
     let seconds: Double?
     /// 10^6 samples of images coded by the model, per second, encoding and verifying.
     let pixelMegabytesPerSecond: Double?
+    let memoryBoundBytes: Int?
+    let peakMemoryBytes: Int?
     let model: String
     let datasetDigest: String
     let problems: [SampleProblem]
@@ -119,6 +145,8 @@ struct DatasetSummary: Encodable {
         case flowBytes = "flow_bytes"
         case bitsPerDimension = "bits_per_dimension"
         case pixelMegabytesPerSecond = "pixel_megabytes_per_second"
+        case memoryBoundBytes = "memory_bound_bytes"
+        case peakMemoryBytes = "peak_memory_bytes"
         case datasetDigest = "dataset_digest"
     }
 
@@ -127,11 +155,13 @@ struct DatasetSummary: Encodable {
     ///   - modelBytes: Size of the model file.
     ///   - seconds: Time that the run took; nil for a dataset that was only opened.
     ///   - sourceBytesBefore: Source bytes that an earlier run had done.
+    ///   - memory: What the run took; nil as `seconds`.
     init(
         _ manifest: DatasetManifest,
         modelBytes: Int,
         seconds: Double? = nil,
-        sourceBytesBefore: Int64 = 0
+        sourceBytesBefore: Int64 = 0,
+        memory: MemoryUse? = nil
     ) {
         let content = manifest.totals.content
         samples = content.samples
@@ -153,6 +183,8 @@ struct DatasetSummary: Encodable {
             sourceBytes > 0 ? Double(sourceBytes - sourceBytesBefore) / Double(sourceBytes) : 0
         let pixelBytes = Double(content.flowDimensions) * done
         pixelMegabytesPerSecond = seconds.map { pixelBytes / max($0, 1e-9) / 1e6 }
+        memoryBoundBytes = memory?.boundBytes
+        peakMemoryBytes = memory?.peakBytes
         model = manifest.modelID
         datasetDigest = manifest.datasetDigest
         problems = manifest.problems
@@ -181,6 +213,7 @@ struct DatasetSummary: Encodable {
         if let rate = pixelMegabytesPerSecond {
             rows.append(["pixels", "\(decimals(rate, 2)) MB/s, encoded and verified"])
         }
+        if let peakMemoryBytes { rows.append(["memory", "\(byteCount(peakMemoryBytes)) at most"]) }
         rows += [["model", model], ["dataset", datasetDigest]]
         Console.table(rows)
     }

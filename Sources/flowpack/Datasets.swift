@@ -193,12 +193,11 @@ struct Verify: AsyncParsableCommand {
         }
     }
 
-    /// What the digests of a whole shard file say: the manifest's, then the footer's; nil if right.
+    /// What the digests of a whole shard file say, the footer's and the manifest's; nil if right.
     private func damage(of shard: ShardReader, sha256: String) -> String? {
-        guard shard.sha256.hex == sha256 else { return "its SHA-256 is not the manifest's" }
         do throws(ArchiveError) {
-            try shard.checkDigest()
-            return nil
+            let isRight = try shard.checkDigest().hex == sha256
+            return isRight ? nil : "its SHA-256 is not the manifest's"
         } catch {
             return error.description
         }
@@ -330,8 +329,8 @@ struct Info: AsyncParsableCommand {
     }
 
     private func printShard() throws {
-        let bytes = try readFile(absolutePath(path), limitBytes: 1 << 40)
-        let reader = try ShardReader(bytes)
+        let path = absolutePath(path)
+        let reader = try ShardReader(path: path, name: path)
         let summary = ShardSummary(reader)
         let info = ShardInfo(
             samples: summary.samples,
@@ -339,7 +338,7 @@ struct Info: AsyncParsableCommand {
             storedSamples: summary.storedSamples,
             blocks: reader.blocks.count,
             sourceBytes: summary.sourceBytes,
-            bytes: bytes.count,
+            bytes: reader.byteCount,
             model: reader.modelID.hex
         )
         if json {

@@ -65,7 +65,7 @@ import Testing
         let dataset = try DatasetReader(folder: folder.path)
         #expect(try Digest(of: dataset.model()).hex == dataset.manifest.modelID)
         let reader = try dataset.shard(0)
-        #expect(reader.sha256.hex == dataset.manifest.shards[0].sha256)
+        #expect(try reader.checkDigest().hex == dataset.manifest.shards[0].sha256)
         #expect(reader.samples == (try ShardReader(shard.bytes).samples))
     }
 
@@ -81,13 +81,37 @@ import Testing
         bytes[100] ^= 1
         try folder.write(bytes, file)
         let dataset = try DatasetReader(folder: folder.path)
-        #expect(try dataset.shard(0).sha256.hex != dataset.manifest.shards[0].sha256)
+        #expect(throws: ArchiveError.self) { try dataset.shard(0).checkDigest() }
         try folder.write(Array(bytes.dropLast()), file)
         #expect(throws: ArchiveError(.truncated, in: .file(file), at: bytes.count - 1)) {
             try dataset.shard(0)
         }
         try folder.write(bytes + [0], file)
         #expect(throws: ArchiveError.self) { try dataset.shard(0) }
+    }
+
+    @Test func aShardCutShortWhileItIsOpenIsAnError() async throws {
+        let (folder, shard) = try await makeFolder()
+        let dataset = try DatasetReader(folder: folder.path)
+        let reader = try dataset.shard(0)
+        let length = 120
+        #expect(truncate("\(folder.path)/\(folder.manifest.shards[0].file)", length) == 0)
+        #expect(reader.byteCount == shard.bytes.count)
+        let error = #expect(throws: ArchiveError.self) { try reader.payload(ofBlock: 0) }
+        #expect(error == ArchiveError(.truncated, in: .block(0), at: length))
+        #expect(throws: ArchiveError(.truncated, in: .footer, at: length)) {
+            try reader.checkDigest()
+        }
+    }
+
+    @Test func aShardThatIsNotThereIsNamed() {
+        let error = #expect(throws: ArchiveError.self) {
+            try ShardReader(path: "/nowhere", name: "shard")
+        }
+        #expect(error?.section == .file("shard"))
+        #expect(throws: ArchiveError(.unreadable("not a regular file"), in: .file("x"), at: 0)) {
+            try ShardReader(path: "/tmp", name: "x")
+        }
     }
 
     @Test func aChangedModelIsFound() async throws {

@@ -26,6 +26,9 @@ private struct SummaryFields: Decodable {
     let sourceBytes: Int
     let outputBytes: Int
     let bitsPerDimension: Double?
+    /// Of `compress` only.
+    let memoryBoundBytes: Int?
+    let peakMemoryBytes: Int?
     let datasetDigest: String
     let problems: [SampleProblem]
 }
@@ -80,6 +83,8 @@ struct CommandTests {
         #expect(summary.samples == 4)
         #expect(summary.flowSamples == 3)
         #expect(summary.outputBytes < summary.sourceBytes)
+        let bound = try #require(summary.memoryBoundBytes)
+        #expect((1...bound).contains(try #require(summary.peakMemoryBytes)))
         #expect(summary.problems == [])
         #expect(restoring.status == 0)
         #expect(try folder.files("back") == folder.files("source"))
