@@ -259,6 +259,10 @@ extension LocalCoordinator {
         return try await acknowledge(.fail(report))
     }
 
+    package func clear(_ request: ClearRequest) async throws(APIError) -> Acknowledgement {
+        try await acknowledge(.clear(request))
+    }
+
     package func release(_ request: ReleaseRequest) async throws(APIError) -> Acknowledgement {
         try await acknowledge(.release(request))
     }

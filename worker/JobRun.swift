@@ -27,7 +27,7 @@ package struct JobRunError: Error, Equatable, Sendable {
     }
 }
 
-/// One shard, top to bottom: read, encode, verify, place.
+/// One shard, or a probe of some of its samples, top to bottom: read, encode, verify, place.
 ///
 /// Nothing is placed that was not decoded on another kernel path and compared with the source, and
 /// nothing while it is uncertain whether the lease is still held.
@@ -49,17 +49,26 @@ package struct JobRun: Sendable {
         self.threads = threads
     }
 
-    /// Does the shard and returns what to report.
+    /// What to report of a lease that went well.
+    package enum Outcome: Sendable {
+        case completed(Completion)
+        /// The worker survived a probe.
+        case cleared(ClearRequest)
+    }
+
+    /// Does what the lease asks for and returns what to report.
     ///
+    /// - Returns: What to hand in.
     /// - Throws: ``JobRunError``, or `CancellationError` when the task is cancelled.
-    package func run() async throws -> Completion {
+    package func run() async throws -> Outcome {
         let start = monotonicSeconds()
         let model = try loadModel()
         let sources = SourceChecks(count: lease.samples.count)
         let shard = try await encode(model, sources)
         try await verify(shard, model, sources)
+        guard lease.purpose == .shard else { return .cleared(ClearRequest(lease: lease.lease)) }
         try await place(shard)
-        return completion(of: shard, seconds: monotonicSeconds() - start)
+        return .completed(completion(of: shard, seconds: monotonicSeconds() - start))
     }
 
     private func loadModel() throws(JobRunError) -> ModelStore.Loaded {
@@ -121,7 +130,7 @@ package struct JobRun: Sendable {
             count: lease.samples.count,
             threads: threads
         ) { index in
-            let input = try read(lease.samples[index].name, from: folder)
+            let input = try read(lease.samples[index].name, index, from: folder)
             var pixels: SampleDigest?
             var metadata: Digest?
             if case .image(let decoded) = input.content {
@@ -161,6 +170,7 @@ package struct JobRun: Sendable {
 
     private func read(
         _ name: String,
+        _ index: Int,
         from folder: SourceFolder
     ) throws(JobRunError) -> ShardEncoder.Input {
         let bytes: [UInt8]
@@ -175,6 +185,14 @@ package struct JobRun: Sendable {
                 bytes: [],
                 format: nil,
                 content: .missing(reason: "cannot read \(error)")
+            )
+        }
+        guard !lease.verbatim.contains(index) else {
+            return ShardEncoder.Input(
+                name: name,
+                bytes: bytes,
+                format: ImageFormat.sniff(bytes),
+                content: .stored(reason: "workers were lost on it", isProblem: true)
             )
         }
         let found = classify(name: name, bytes: bytes)

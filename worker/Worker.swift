@@ -229,7 +229,9 @@ package final class Worker: Sendable {
         let end = await runUntilLost(lease)
         do throws(APIError) {
             switch end {
-            case .success(let completion):
+            case .success(.cleared):
+                logger.info("A probe of shard \(lease.ordinal) of job \(lease.job) went well.")
+            case .success(.completed(let completion)):
                 logger.info(
                     "Shard \(lease.ordinal) of job \(lease.job) is done.",
                     metadata: ["bytes": "\(completion.bytes)", "seconds": "\(completion.seconds)"]
@@ -269,9 +271,9 @@ package final class Worker: Sendable {
         await release.value
     }
 
-    private func runUntilLost(_ lease: Lease) async -> Result<Completion, JobRunError> {
+    private func runUntilLost(_ lease: Lease) async -> Result<JobRun.Outcome, JobRunError> {
         let lost = JobRunError(.lost, "The lease \(lease.lease) was given up.")
-        return await withTaskGroup(of: Result<Completion, JobRunError>?.self) { group in
+        return await withTaskGroup(of: Result<JobRun.Outcome, JobRunError>?.self) { group in
             group.addTask {
                 do {
                     let run = JobRun(
@@ -280,11 +282,11 @@ package final class Worker: Sendable {
                         keeper: self.keeper,
                         threads: self.pool.threads
                     )
-                    let completion = try await withTaskExecutorPreference(self.pool) {
+                    let outcome = try await withTaskExecutorPreference(self.pool) {
                         try await run.run()
                     }
-                    try await self.handIn(completion)
-                    return .success(completion)
+                    try await self.handIn(outcome, of: lease.lease)
+                    return .success(outcome)
                 } catch let error as JobRunError {
                     return .failure(error)
                 } catch {
@@ -296,7 +298,7 @@ package final class Worker: Sendable {
                 return nil
             }
             // Whoever ends first ends the other; a shard that was handed in meanwhile counts.
-            var end: Result<Completion, JobRunError>?
+            var end: Result<JobRun.Outcome, JobRunError>?
             for await ended in group {
                 group.cancelAll()
                 end = ended ?? end
@@ -305,14 +307,20 @@ package final class Worker: Sendable {
         }
     }
 
-    /// Hands a shard in; waits for a coordinator that is away.
-    private func handIn(_ completion: Completion) async throws(JobRunError) {
+    /// Hands in what was done; waits for a coordinator that is away.
+    private func handIn(
+        _ outcome: JobRun.Outcome,
+        of lease: LeaseID
+    ) async throws(JobRunError) {
         while true {
-            guard await keeper.settledStanding(of: completion.lease) == .held else {
-                throw JobRunError(.lost, "The lease \(completion.lease) is no longer held.")
+            guard await keeper.settledStanding(of: lease) == .held else {
+                throw JobRunError(.lost, "The lease \(lease) is no longer held.")
             }
             do throws(APIError) {
-                _ = try await api.complete(completion)
+                switch outcome {
+                case .completed(let completion): _ = try await api.complete(completion)
+                case .cleared(let request): _ = try await api.clear(request)
+                }
                 return
             } catch {
                 switch error.code {

@@ -141,6 +141,10 @@ package final class CoordinatorClient: CoordinatorAPI {
         try await call(request(.fail, report.lease, body: Wire.encode(report)))
     }
 
+    package func clear(_ request: ClearRequest) async throws(APIError) -> Acknowledgement {
+        try await call(self.request(.clear, request.lease, body: Wire.encode(request)))
+    }
+
     package func release(_ request: ReleaseRequest) async throws(APIError) -> Acknowledgement {
         try await call(self.request(.release, request.lease, body: Wire.encode(request)))
     }

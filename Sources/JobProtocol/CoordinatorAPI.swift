@@ -40,6 +40,8 @@ package protocol CoordinatorAPI: Sendable {
     func heartbeat(_ heartbeat: Heartbeat) throws(APIError) -> HeartbeatReply
     /// Commits a shard; the answer comes after the commit is on the disk.
     func complete(_ completion: Completion) async throws(APIError) -> CompletionReply
+    /// Reports that a worker survived a probe; the shard goes on to its next worker.
+    func clear(_ request: ClearRequest) async throws(APIError) -> Acknowledgement
     /// Reports that an attempt failed.
     func fail(_ report: FailureReport) async throws(APIError) -> Acknowledgement
     /// Gives a shard back without blame.

@@ -181,6 +181,10 @@ package struct JobEvent: Equatable, Codable, Sendable {
         case attemptFailed = "attempt_failed"
         /// A lease ran out.
         case leaseExpired = "lease_expired"
+        /// Workers were lost on a shard: its samples are tried in parts.
+        case suspected
+        /// Workers were lost on single samples: they are kept as they are.
+        case isolated
         /// A shard failed too often.
         case quarantined
         /// A late attempt made the same bytes.

@@ -28,7 +28,17 @@ package struct ShardSample: Equatable, Codable, Sendable {
 
 /// A shard to work on, for `leaseSeconds` from the answer, longer with heartbeats.
 package struct Lease: Equatable, Codable, Sendable {
+    /// What the worker shall do.
+    package enum Purpose: String, Codable, Sendable {
+        /// Make the shard and complete it.
+        case shard
+        /// Encode some of its samples, verify them, drop the result and clear the lease: to find out
+        /// whether a worker survives them.
+        case probe
+    }
+
     package var lease: LeaseID
+    package var purpose: Purpose
     package var job: JobID
     /// The shard's place in the dataset, from 0.
     package var ordinal: Int
@@ -38,27 +48,35 @@ package struct Lease: Equatable, Codable, Sendable {
     package var destination: String
     /// SHA-256 of the model file, 64 lower-case hexadecimal digits.
     package var modelID: String
-    /// The samples in the order in which they belong into the shard.
+    /// The samples in the order in which they belong into the shard; of a probe, some that follow
+    /// one another.
     package var samples: [ShardSample]
+    /// Those of `samples` that are kept as they are, unseen, because workers were lost on them;
+    /// indices, ascending.
+    package var verbatim: [Int]
     package var leaseSeconds: Int
 
     package init(
         lease: LeaseID,
+        purpose: Purpose = .shard,
         job: JobID,
         ordinal: Int,
         source: String,
         destination: String,
         modelID: String,
         samples: [ShardSample],
+        verbatim: [Int] = [],
         leaseSeconds: Int
     ) {
         self.lease = lease
+        self.purpose = purpose
         self.job = job
         self.ordinal = ordinal
         self.source = source
         self.destination = destination
         self.modelID = modelID
         self.samples = samples
+        self.verbatim = verbatim
         self.leaseSeconds = leaseSeconds
     }
 }
@@ -220,6 +238,15 @@ package struct FailureReport: Equatable, Codable, Sendable {
         self.failureClass = failureClass
         self.message = message
         self.retryAfterSeconds = retryAfterSeconds
+    }
+}
+
+/// A worker's word that the samples of a probe were encoded and verified.
+package struct ClearRequest: Equatable, Codable, Sendable {
+    package var lease: LeaseID
+
+    package init(lease: LeaseID) {
+        self.lease = lease
     }
 }
 

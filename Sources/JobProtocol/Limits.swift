@@ -1,7 +1,7 @@
 /// Times, sizes and counts that both ends of the protocol keep to.
 package enum Limits {
     /// Version of the protocol; a worker of another version is refused.
-    package static let protocolVersion = 1
+    package static let protocolVersion = 2
 
     /// Life of a lease in seconds without a heartbeat.
     package static let leaseSeconds = 60
@@ -17,8 +17,15 @@ package enum Limits {
     /// Most leases in one heartbeat.
     package static let leasesPerHeartbeat = 1024
 
-    /// Failed attempts, or lost leases, after which a shard is given up.
+    /// Failed attempts after which a shard is given up; or workers lost on it, on whatever hosts,
+    /// after which its samples are suspected.
     package static let triesPerShard = 8
+    /// Workers lost on a shard after which its samples are suspected, if they were on several hosts.
+    package static let suspectLosses = 3
+    /// That many hosts, or all that there are.
+    package static let suspectHosts = 2
+    /// Searches of a shard after which all its samples are kept as they are.
+    package static let searchRounds = 3
     /// First upper bound of the wait before a retry, in milliseconds; doubles with each failure.
     package static let backoffBaseMilliseconds: Int64 = 1000
     /// Last upper bound of the wait before a retry, in milliseconds.

@@ -18,7 +18,7 @@ package enum TokenScope: String, CaseIterable, Sendable {
 package enum Route: String, CaseIterable, Sendable {
     case submit, jobs, job, events, pause, resume, cancel
     case workers, register, heartbeat, pauseWorker, resumeWorker, drainWorker
-    case lease, complete, fail, release
+    case lease, complete, clear, fail, release
     case health, readiness, metrics, version
 }
 
@@ -32,7 +32,7 @@ extension Route {
         switch self {
         case .jobs, .job, .events, .workers, .health, .readiness, .metrics, .version: .get
         case .submit, .pause, .resume, .cancel, .register, .heartbeat, .pauseWorker,
-            .resumeWorker, .drainWorker, .lease, .complete, .fail, .release:
+            .resumeWorker, .drainWorker, .lease, .complete, .clear, .fail, .release:
             .post
         }
     }
@@ -53,6 +53,7 @@ extension Route {
         case .drainWorker: "/v1/workers/{worker}/drain"
         case .lease: "/v1/leases"
         case .complete: "/v1/leases/{lease}/complete"
+        case .clear: "/v1/leases/{lease}/clear"
         case .fail: "/v1/leases/{lease}/fail"
         case .release: "/v1/leases/{lease}/release"
         case .health: "/healthz"
@@ -67,7 +68,7 @@ extension Route {
         switch self {
         case .jobs, .job, .events, .workers, .metrics: .read
         case .submit, .pause, .resume, .cancel: .submit
-        case .register, .heartbeat, .lease, .complete, .fail, .release: .worker
+        case .register, .heartbeat, .lease, .complete, .clear, .fail, .release: .worker
         case .pauseWorker, .resumeWorker, .drainWorker: .admin
         case .health, .readiness, .version: nil
         }

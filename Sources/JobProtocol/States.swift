@@ -65,10 +65,6 @@ package enum ShardState: String, LifecycleState {
     case retryWait = "retry_wait"
     /// Failed too often.
     case quarantined
-    /// Replaced by smaller shards, to find the sample that fails.
-    case split
-    /// Stored without the flow, because no other way worked.
-    case fallback
     /// Its job was cancelled first.
     case cancelled
 
@@ -77,8 +73,7 @@ package enum ShardState: String, LifecycleState {
         case .pending: [.leased, .cancelled]
         case .leased: [.committed, .retryWait, .pending, .quarantined, .cancelled]
         case .retryWait: [.pending, .cancelled]
-        case .quarantined: [.split, .fallback, .cancelled]
-        case .committed, .split, .fallback, .cancelled: []
+        case .committed, .quarantined, .cancelled: []
         }
     }
 }

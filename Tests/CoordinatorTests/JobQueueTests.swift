@@ -277,24 +277,6 @@ struct JobQueueTests {
         }
     }
 
-    @Test func lostWorkersAreCountedApartFromFailures() async throws {
-        try await withQueue { queue, _ in
-            let job = try await queue.makeJob(shards: 1)
-            var now = 0.0
-            for crash in 1...8 {
-                try await queue.perform(.register(try registration("a")), now: at(now))
-                #expect(try await queue.lease("a", 1, now: at(now)).count == 1)
-                now += 60
-                try await queue.perform(.reap, now: at(now))
-                #expect(try await queue.state(of: job) == (crash < 8 ? .running : .failed))
-            }
-            let status = try await queue.status(of: job, now: at(now))
-            #expect(
-                status.failure == "Shard 0 was given up: its worker was lost 8 times."
-            )
-        }
-    }
-
     @Test func aConfigurationErrorFailsTheJobAtOnce() async throws {
         try await withQueue { queue, _ in
             let job = try await queue.makeJob(shards: 3)

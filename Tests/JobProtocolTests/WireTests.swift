@@ -12,12 +12,14 @@ struct WireTests {
 
     private let lease = Lease(
         lease: LeaseID(shard: ShardID(rawValue: 17), fence: Fence(incarnation: 1, counter: 2)),
+        purpose: .probe,
         job: JobID(rawValue: 3),
         ordinal: 4,
         source: "/data/in",
         destination: "/data/out",
         modelID: String(repeating: "a", count: 64),
         samples: [ShardSample(name: "ä/\"b\".png", bytes: 5)],
+        verbatim: [0],
         leaseSeconds: 60
     )
 
@@ -25,7 +27,8 @@ struct WireTests {
         let form =
             #"{"destination":"/data/out","job":3,"lease":"17.1.2","leaseSeconds":60,"modelID":""#
             + String(repeating: "a", count: 64)
-            + #"","ordinal":4,"samples":[{"bytes":5,"name":"ä/\"b\".png"}],"source":"/data/in"}"#
+            + #"","ordinal":4,"purpose":"probe","samples":[{"bytes":5,"name":"ä/\"b\".png"}],"#
+            + #""source":"/data/in","verbatim":[0]}"#
         #expect(text(lease) == form)
         #expect(try read(Lease.self, form) == lease)
     }

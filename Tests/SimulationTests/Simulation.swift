@@ -9,18 +9,22 @@ import Testing
 /// SQL on a file, with a clock and a network of our own.
 ///
 /// Messages are dropped, delivered twice, delivered late, and answers are lost; workers die in the
-/// middle of everything; the coordinator is closed and opened again. The invariants are checked on
+/// middle of everything, and always of one sample; the coordinator is closed and opened again. The
+/// invariants are checked on
 /// the way; then the faults stop and the job has to end.
 struct Simulation {
     /// Source samples, and samples in each full shard.
     static let samples = (0..<37).map { ShardSample(name: "\($0).png", bytes: Int64(10 + $0)) }
     static let samplesPerShard = 3
+    /// A worker that looks at this sample dies.
+    static let poison = samples[16]
 
     /// A worker process as it sees itself.
     private struct Worker {
         var id: WorkerID
         var isRegistered = false
         var leases: [LeaseID] = []
+        var beatAt = Timestamp(milliseconds: 0)
     }
 
     /// What comes back over the network.
@@ -59,10 +63,10 @@ struct Simulation {
     }
 
     /// Returns the digest of the shard that holds these samples, in place of an encoder.
-    static func digest(of samples: [ShardSample]) -> String {
+    static func digest(of samples: [ShardSample], verbatim: [Int] = []) -> String {
         // FNV-1a.
         var hash: UInt64 = 0xcbf2_9ce4_8422_2325
-        for byte in samples.map(\.name).joined(separator: "/").utf8 {
+        for byte in "\(samples.map(\.name)) \(verbatim)".utf8 {
             hash = (hash ^ UInt64(byte)) &* 0x0000_0100_0000_01b3
         }
         let digits = String(hash, radix: 16)
@@ -93,11 +97,14 @@ struct Simulation {
 
     private mutating func step() async throws {
         now = Timestamp(milliseconds: now.milliseconds + .random(in: 0...8000, using: &generator))
+        for index in workers.indices where now.seconds(since: workers[index].beatAt) >= 15 {
+            try await beat(index)
+        }
         switch Int.random(in: 0..<100, using: &generator) {
         case 0..<10: try await plan()
         case 10..<20: try await perform(.reap)
         case 20..<24 where hasFaults: try await restart()
-        case 24..<28 where hasFaults: die()
+        case 24..<28 where hasFaults: die(Int.random(in: 0..<workers.count, using: &generator))
         case 28..<36 where !late.isEmpty:
             let index = Int.random(in: 0..<late.count, using: &generator)
             try await perform(late.remove(at: index))
@@ -129,8 +136,7 @@ struct Simulation {
     }
 
     /// A worker dies and another process takes its place.
-    private mutating func die() {
-        let index = Int.random(in: 0..<workers.count, using: &generator)
+    private mutating func die(_ index: Int) {
         workers[index] = Worker(id: .random(using: &generator))
     }
 
@@ -152,9 +158,8 @@ struct Simulation {
         }
         let lease = worker.leases.randomElement(using: &generator)
         switch Int.random(in: 0..<10, using: &generator) {
-        case 0..<4: try await beat(index)
-        case 4..<8 where lease != nil:
-            if let lease { try await complete(lease, index) }
+        case 0..<8 where lease != nil:
+            if let lease { try await work(on: lease, index) }
         case 8 where lease != nil && hasFaults:
             if let lease { try await giveUp(lease, index) }
         default:
@@ -169,6 +174,8 @@ struct Simulation {
     }
 
     private mutating func beat(_ index: Int) async throws {
+        guard workers[index].isRegistered else { return }
+        workers[index].beatAt = now
         let heartbeat = Heartbeat(
             worker: workers[index].id,
             leases: workers[index].leases.map {
@@ -185,9 +192,25 @@ struct Simulation {
         }
     }
 
-    private mutating func complete(_ lease: LeaseID, _ index: Int) async throws {
-        let samples = try await samples(of: lease.shard)
-        let sha256 = Self.digest(of: samples)
+    private mutating func work(on id: LeaseID, _ index: Int) async throws {
+        guard let lease = try await queue?.describe([id]).first else { return }
+        let isDeadly = lease.samples.enumerated().contains {
+            $0.element == Self.poison && !lease.verbatim.contains($0.offset)
+        }
+        switch lease.purpose {
+        case _ where isDeadly: die(index)
+        case .shard: try await complete(lease, index)
+        case .probe:
+            switch try await send(.clear(ClearRequest(lease: id))) {
+            case .lost: break
+            case .reply, .refused: workers[index].leases.removeAll { $0 == id }
+            }
+        }
+    }
+
+    private mutating func complete(_ lease: Lease, _ index: Int) async throws {
+        let samples = lease.samples
+        let sha256 = Self.digest(of: samples, verbatim: lease.verbatim)
         let totals = ShardTotals(
             samples: samples.count,
             flowSamples: samples.count,
@@ -199,7 +222,7 @@ struct Simulation {
         let answer = try await send(
             .complete(
                 Completion(
-                    lease: lease,
+                    lease: lease.lease,
                     sha256: sha256,
                     bytes: 9,
                     totals: totals,
@@ -211,11 +234,11 @@ struct Simulation {
         )
         switch answer {
         case .reply(.completed):
-            acknowledged[lease.shard] = sha256
-            workers[index].leases.removeAll { $0 == lease }
+            acknowledged[lease.lease.shard] = sha256
+            workers[index].leases.removeAll { $0 == lease.lease }
         case .refused(let code):
             #expect(code == .fenced, "\(code)")
-            workers[index].leases.removeAll { $0 == lease }
+            workers[index].leases.removeAll { $0 == lease.lease }
         case .reply, .lost: break
         }
     }
@@ -274,17 +297,6 @@ struct Simulation {
     private func state() async throws -> JobState? {
         try await read { db in try String.fetchOne(db, sql: "SELECT state FROM job") }
             .flatMap(JobState.init(rawValue:))
-    }
-
-    private func samples(of shard: ShardID) async throws -> [ShardSample] {
-        let text = try await read { db in
-            try String.fetchOne(
-                db,
-                sql: "SELECT samples FROM plan WHERE shard = ?",
-                arguments: [shard.rawValue]
-            )
-        }
-        return try Wire.decode([ShardSample].self, from: Array(try #require(text).utf8))
     }
 
     private func checkInvariants() async throws {
@@ -351,18 +363,20 @@ struct Simulation {
             try Row.fetchAll(
                 db,
                 sql: """
-                    SELECT ordinal, sha256, plan.samples AS plan FROM shard
+                    SELECT ordinal, sha256, search, plan.samples AS plan FROM shard
                     JOIN plan ON plan.shard = shard.id WHERE state = 'committed' ORDER BY ordinal
                     """
-            ).map { row -> (ordinal: Int, sha256: String, plan: String) in
-                (row["ordinal"], row["sha256"], row["plan"])
+            ).map { row -> (ordinal: Int, sha256: String, search: String?, plan: String) in
+                (row["ordinal"], row["sha256"], row["search"], row["plan"])
             }
         }
         var found: [ShardSample] = []
         for (index, row) in rows.enumerated() {
             let samples = try Wire.decode([ShardSample].self, from: Array(row.plan.utf8))
             #expect(row.ordinal == index)
-            #expect(row.sha256 == Self.digest(of: samples))
+            let deadly = samples.indices.filter { samples[$0] == Self.poison }
+            let expected = Self.digest(of: samples, verbatim: deadly)
+            #expect(row.sha256 == expected, "\(row.ordinal): \(row.search ?? "never searched")")
             found += samples
         }
         #expect(found == Self.samples)

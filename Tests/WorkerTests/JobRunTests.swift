@@ -28,6 +28,18 @@ struct JobRunTests {
         models: ModelStore = Workplace.models,
         threads: Int = 2
     ) async throws -> Completion {
+        let outcome = try await outcome(lease, models: models, threads: threads)
+        guard case .completed(let completion) = outcome else {
+            throw JobRunError(.lost, "a shard is completed")
+        }
+        return completion
+    }
+
+    private func outcome(
+        _ lease: Lease,
+        models: ModelStore = Workplace.models,
+        threads: Int = 2
+    ) async throws -> JobRun.Outcome {
         keeper.add(lease)
         return try await JobRun(
             lease: lease,
@@ -60,6 +72,38 @@ struct JobRunTests {
         #expect(completion.totals.flowDimensions == 2 * 3 * 24 * 16)
         #expect(completion.totals.flowBytes == completion.bytes - 4)
         #expect(place.destination.files().count == 2)
+    }
+
+    @Test func aProbeLeavesNothingBehind() async throws {
+        try place.source.write(smoothPPM(width: 24, height: 16, seed: 1), "a.ppm")
+        var probe = place.lease(["a.ppm"])
+        probe.purpose = .probe
+
+        let outcome = try await outcome(probe)
+
+        guard case .cleared(let request) = outcome else {
+            Issue.record("\(outcome)")
+            return
+        }
+        #expect(request.lease == probe.lease)
+        #expect(place.destination.files() == [DatasetLayout.modelFile(id: place.modelID)])
+    }
+
+    @Test func aSampleThatWorkersWereLostOnIsKeptUnseen() async throws {
+        let image = smoothPPM(width: 24, height: 16, seed: 1)
+        for name in ["a.ppm", "b.ppm", "c.ppm"] { try place.source.write(image, name) }
+        var lease = place.lease(["a.ppm", "b.ppm", "c.ppm"])
+        lease.verbatim = [1]
+
+        let completion = try await run(lease)
+
+        let shard = try reader(completion)
+        #expect(shard.samples.map(\.mode) == [.flow, .stored, .flow])
+        #expect(shard.samples[1].sourceBytes == image.count)
+        #expect(
+            completion.problems
+                == [SampleProblem(name: "b.ppm", reason: "workers were lost on it")]
+        )
     }
 
     @Test func theBytesDoNotDependOnThreadsOrInstructionSet() async throws {

@@ -66,6 +66,7 @@ final class FakeCoordinator: CoordinatorAPI {
         var heartbeats: [Heartbeat] = []
         var completions: [Completion] = []
         var failures: [FailureReport] = []
+        var clearances: [ClearRequest] = []
         var releases: [ReleaseRequest] = []
         var registrations = 0
         /// Thrown by every call while set.
@@ -147,6 +148,11 @@ final class FakeCoordinator: CoordinatorAPI {
             return state.afterEnd
         }
         after?()
+        return Acknowledgement()
+    }
+
+    func clear(_ request: ClearRequest) async throws(APIError) -> Acknowledgement {
+        try enter { $0.clearances.append(request) }
         return Acknowledgement()
     }
 

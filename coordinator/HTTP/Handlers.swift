@@ -123,6 +123,10 @@ struct Handlers: Sendable {
             let report = try await body(FailureReport.self, of: request)
             try require(report.lease, is: parameter)
             return .json(try await coordinator.fail(report))
+        case .clear:
+            let clearance = try await body(ClearRequest.self, of: request)
+            try require(clearance.lease, is: parameter)
+            return .json(try await coordinator.clear(clearance))
         case .release:
             let release = try await body(ReleaseRequest.self, of: request)
             try require(release.lease, is: parameter)

@@ -31,6 +31,7 @@ package enum Command: Sendable {
     case heartbeat(Heartbeat)
     /// `mismatch` tells how the output in its place differs from what the worker says; nil if not.
     case complete(Completion, mismatch: String?)
+    case clear(ClearRequest)
     case fail(FailureReport)
     case release(ReleaseRequest)
     /// Time has passed: leases run out, backoffs end, silent workers are forgotten.
@@ -59,6 +60,10 @@ package struct QueueState: Sendable {
     package var shards: [ShardID: ShardRecord] = [:]
     package var attempts: [LeaseID: AttemptRecord] = [:]
     package var workers: [WorkerID: WorkerRecord] = [:]
+    /// Hosts that workers were lost on, the present holders' included, of shards that may be suspected.
+    package var lossHosts: [ShardID: Int] = [:]
+    /// Hosts that workers ever came from; 0 where no shard may be suspected.
+    package var fleetHosts = 0
     /// The shards that `lease`, `reap`, `start` and `restored` may take, in the order to take them.
     package var queue: [ShardID] = []
     /// The workers that `reap` may forget.

@@ -134,15 +134,16 @@ extension JobQueue {
         try executeGuarded(
             """
             UPDATE shard SET state = ?, fence = ?, worker = ?, deadline_ms = ?,
-                not_before_ms = ?, failures = ?, crashes = ?, done_samples = ?, done_bytes = ?,
-                sha256 = ?, output_bytes = ?, totals = ?
+                not_before_ms = ?, failures = ?, crashes = ?, search = ?, done_samples = ?,
+                done_bytes = ?, sha256 = ?, output_bytes = ?, totals = ?
             WHERE id = ? AND fence = ? AND state = ?
             """,
             [
                 after.state.rawValue, after.fence.packed, after.worker?.rawValue,
                 after.deadline?.milliseconds, after.notBefore?.milliseconds, after.failures,
-                after.crashes, after.doneSamples, after.doneBytes, after.output?.sha256,
-                after.output?.bytes, after.output.map { json($0.totals) },
+                after.crashes, after.search.map { json($0) }, after.doneSamples, after.doneBytes,
+                after.output?.sha256, after.output?.bytes,
+                after.output.map { json($0.totals) },
                 before.id.rawValue, before.fence.packed, before.state.rawValue,
             ],
             db

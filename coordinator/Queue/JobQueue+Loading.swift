@@ -59,8 +59,11 @@ private struct Loader {
             }
         case .complete(let completion, _):
             try load(completion.lease)
+        case .clear(let request):
+            try load(request.lease)
         case .fail(let report):
             try load(report.lease)
+            try loadLosses(of: report.lease.shard)
         case .release(let request):
             try load(request.lease)
         case .reap:
@@ -194,9 +197,32 @@ private struct Loader {
             try load(id)
             if let shard = state.shards[id] {
                 try load(shard.lease)
+                try loadLosses(of: id)
             }
             state.queue.append(id)
         }
+    }
+
+    /// Loads which hosts a shard has cost workers, where one more loss may make it suspected.
+    private mutating func loadLosses(of shard: ShardID) throws {
+        guard let record = state.shards[shard], record.crashes + 1 >= Limits.suspectLosses else {
+            return
+        }
+        state.lossHosts[shard] = try Int.fetchOne(
+            db.cachedStatement(
+                sql: """
+                    SELECT count(DISTINCT host) FROM worker WHERE id IN (
+                        SELECT worker FROM attempt WHERE shard = ? AND (
+                            fence = ? OR state IN ('expired', 'fenced')
+                                OR failure_class = 'integrity'))
+                    """
+            ),
+            arguments: [shard.rawValue, record.fence.packed]
+        )
+        state.fleetHosts =
+            try Int.fetchOne(
+                db.cachedStatement(sql: "SELECT count(DISTINCT host) FROM worker")
+            ) ?? 0
     }
 
     private mutating func loadSilentWorkers(now: Timestamp) throws {

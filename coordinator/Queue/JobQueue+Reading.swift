@@ -149,14 +149,14 @@ extension JobQueue {
     }
 
     /// Returns what a worker has to know about leases that it was just given.
-    func describe(_ leases: [LeaseID]) async throws(APIError) -> [Lease] {
+    package func describe(_ leases: [LeaseID]) async throws(APIError) -> [Lease] {
         guard !leases.isEmpty else { return [] }
         return try await read { db in
             try leases.map { lease in
                 let row = try Row.fetchOne(
                     db.cachedStatement(
                         sql: """
-                            SELECT job, ordinal, source, destination, model_id,
+                            SELECT job, ordinal, source, destination, model_id, search,
                                 plan.samples AS plan
                             FROM shard JOIN job ON job.id = shard.job
                                 JOIN plan ON plan.shard = shard.id
@@ -168,14 +168,20 @@ extension JobQueue {
                 guard let row else {
                     throw RowError(description: "shard \(lease.shard) has no plan")
                 }
+                let samples = try row.json([ShardSample].self, "plan")
+                let search = try row.jsonIfAny(PoisonSearch.self, "search")
+                let part = search?.probe ?? samples.indices
                 return Lease(
                     lease: lease,
+                    purpose: search?.probe == nil ? .shard : .probe,
                     job: JobID(rawValue: row["job"]),
                     ordinal: row["ordinal"],
                     source: row["source"],
                     destination: row["destination"],
                     modelID: row["model_id"],
-                    samples: try row.json([ShardSample].self, "plan"),
+                    samples: Array(samples[part]),
+                    verbatim: (search?.found ?? []).filter(part.contains)
+                        .map { $0 - part.lowerBound },
                     leaseSeconds: Limits.leaseSeconds
                 )
             }

@@ -68,8 +68,10 @@ package struct ShardRecord: Equatable, Sendable {
     package var notBefore: Timestamp?
     /// Attempts whose worker reported a failure.
     package var failures = 0
-    /// Attempts whose worker was lost.
+    /// Attempts since the last search whose worker was lost or made a wrong output, probes aside.
     package var crashes = 0
+    /// The search for samples that no worker survives; nil where none was needed.
+    package var search: PoisonSearch?
     /// Samples that the holder of the lease has finished, as it last told.
     package var doneSamples = 0
     /// Source bytes of these samples.

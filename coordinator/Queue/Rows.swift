@@ -53,6 +53,12 @@ extension Row {
         let text: String = self[column]
         return try Wire.decode(type, from: Array(text.utf8))
     }
+
+    /// Reads a text column that holds JSON or NULL.
+    func jsonIfAny<Value: Decodable>(_ type: Value.Type, _ column: String) throws -> Value? {
+        let text: String? = self[column]
+        return try text.map { try Wire.decode(type, from: Array($0.utf8)) }
+    }
 }
 
 /// Returns the JSON text of a value for a column.
@@ -97,6 +103,7 @@ extension ShardRecord {
         notBefore = row.timestampIfAny("not_before_ms")
         failures = row["failures"]
         crashes = row["crashes"]
+        search = try row.jsonIfAny(PoisonSearch.self, "search")
         doneSamples = row["done_samples"]
         doneBytes = row["done_bytes"]
         if let sha256: String = row["sha256"] {

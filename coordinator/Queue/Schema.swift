@@ -16,6 +16,9 @@ package enum Schema {
             try db.execute(sql: "PRAGMA application_id = \(applicationID)")
             try db.execute(sql: queue)
         }
+        migrator.registerMigration("2 search") { db in
+            try db.execute(sql: search)
+        }
         return migrator
     }
 
@@ -155,5 +158,46 @@ package enum Schema {
             output_bytes INTEGER NOT NULL DEFAULT 0 CHECK (output_bytes >= 0),
             PRIMARY KEY (job, subject, state)
         ) STRICT, WITHOUT ROWID;
+        """
+
+    /// The shard's states lose `split` and `fallback`, which no shard was ever in: SQLite changes a
+    /// CHECK by making the table anew.
+    private static let search = """
+        CREATE TABLE new_shard (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            job INTEGER NOT NULL REFERENCES job(id),
+            ordinal INTEGER NOT NULL CHECK (ordinal >= 0),
+            samples INTEGER NOT NULL CHECK (samples > 0),
+            source_bytes INTEGER NOT NULL CHECK (source_bytes >= 0),
+            state TEXT NOT NULL CHECK (state IN (
+                'pending', 'leased', 'committed', 'retry_wait', 'quarantined', 'cancelled')),
+            -- incarnation << 32 | counter
+            fence INTEGER NOT NULL,
+            worker TEXT,
+            deadline_ms INTEGER CHECK ((deadline_ms IS NOT NULL) = (state = 'leased')),
+            not_before_ms INTEGER CHECK ((not_before_ms IS NOT NULL) = (state = 'retry_wait')),
+            failures INTEGER NOT NULL,
+            crashes INTEGER NOT NULL,
+            -- The search for samples that no worker survives, as JSON (PoisonSearch).
+            search TEXT,
+            done_samples INTEGER NOT NULL CHECK (done_samples BETWEEN 0 AND samples),
+            done_bytes INTEGER NOT NULL CHECK (done_bytes BETWEEN 0 AND source_bytes),
+            sha256 TEXT CHECK ((sha256 IS NOT NULL) = (state = 'committed')),
+            output_bytes INTEGER,
+            -- The shard's totals as JSON (ShardTotals).
+            totals TEXT,
+            UNIQUE (job, ordinal)
+        ) STRICT;
+        INSERT INTO new_shard
+            SELECT id, job, ordinal, samples, source_bytes, state, fence, worker, deadline_ms,
+                not_before_ms, failures, crashes, NULL, done_samples, done_bytes, sha256,
+                output_bytes, totals
+            FROM shard;
+        DROP TABLE shard;
+        ALTER TABLE new_shard RENAME TO shard;
+        CREATE INDEX shard_pending ON shard(job, ordinal) WHERE state = 'pending';
+        CREATE INDEX shard_deadline ON shard(deadline_ms) WHERE state = 'leased';
+        CREATE INDEX shard_held ON shard(job) WHERE state = 'leased';
+        CREATE INDEX shard_waiting ON shard(not_before_ms) WHERE state = 'retry_wait';
         """
 }

@@ -29,8 +29,11 @@ extension Transition {
             return .failure(.fenced(lease))
         }
         guard !job.isOver else {
-            endLease(of: shard.id, as: .cancelled, countsAsCrash: false)
+            endLease(of: shard.id, as: .cancelled, isLoss: false)
             return .failure(.cancelled(job))
+        }
+        if shard.search?.probe != nil {
+            return .failure(.outputMismatch(shard.ordinal, "its lease is a probe, without output"))
         }
         if let mismatch {
             return .failure(.outputMismatch(shard.ordinal, mismatch))
@@ -93,11 +96,28 @@ extension Transition {
         if report.failureClass == .integrity {
             suspect(attempt.worker)
         }
-        change(attempt.worker) { $0.failed += 1 }
         guard !job.isOver else {
-            endLease(of: shard.id, as: .cancelled, countsAsCrash: false)
+            change(attempt.worker) { $0.failed += 1 }
+            endLease(of: shard.id, as: .cancelled, isLoss: false)
             return .success(.done)
         }
+        change(report.lease) { attempt in
+            attempt.state = .failed
+            attempt.failureClass = report.failureClass
+            attempt.message = report.message
+        }
+        switch report.failureClass {
+        case .integrity:
+            takeBack(shard.id, isLoss: true)
+        case .transient, .config:
+            change(attempt.worker) { $0.failed += 1 }
+            retry(shard, after: report)
+        }
+        return .success(.done)
+    }
+
+    /// Makes a shard wait for its next try, or gives it up.
+    private mutating func retry(_ shard: ShardRecord, after report: FailureReport) {
         let failures = shard.failures + 1
         let isConfiguration = report.failureClass == .config
         let isGivenUp = isConfiguration || failures >= Limits.triesPerShard
@@ -106,11 +126,6 @@ extension Transition {
             atLeastSeconds: report.retryAfterSeconds ?? 0,
             shard: shard.id
         )
-        change(report.lease) { attempt in
-            attempt.state = .failed
-            attempt.failureClass = report.failureClass
-            attempt.message = report.message
-        }
         change(shard.id) { [now] shard in
             shard.state = isGivenUp ? .quarantined : .retryWait
             shard.deadline = nil
@@ -123,6 +138,18 @@ extension Transition {
         } else if isGivenUp {
             quarantine(shard, "it failed \(failures) times, the last time: \(report.message)")
         }
+    }
+
+    mutating func clear(_ request: ClearRequest) -> Result<Reply, Problem> {
+        guard let shard = state.shards[request.lease.shard],
+            let attempt = state.attempts[request.lease]
+        else { return .failure(.fenced(request.lease)) }
+        guard attempt.state == .issued else { return late(attempt) }
+        guard shard.search?.probe != nil else {
+            return .failure(.outputMismatch(shard.ordinal, "its lease is no probe"))
+        }
+        change(shard.id) { $0.search?.clear() }
+        endLease(of: shard.id, as: .released, isLoss: false)
         return .success(.done)
     }
 
@@ -130,15 +157,16 @@ extension Transition {
         guard let shard = state.shards[request.lease.shard],
             let attempt = state.attempts[request.lease]
         else { return .failure(.fenced(request.lease)) }
-        guard attempt.state == .issued else {
-            if attempt.state == .released || attempt.state == .cancelled {
-                return .success(.done)
-            }
-            fence(attempt)
-            return .failure(.fenced(request.lease))
-        }
-        endLease(of: shard.id, as: .released, countsAsCrash: false)
+        guard attempt.state == .issued else { return late(attempt) }
+        endLease(of: shard.id, as: .released, isLoss: false)
         return .success(.done)
+    }
+
+    /// Answers a worker that gives a lease back a second time, or after it was lost.
+    private mutating func late(_ attempt: AttemptRecord) -> Result<Reply, Problem> {
+        if attempt.state == .released || attempt.state == .cancelled { return .success(.done) }
+        fence(attempt)
+        return .failure(.fenced(attempt.lease))
     }
 
     /// Notes that an attempt reported after it had lost its lease, and what it had made.

@@ -55,6 +55,7 @@ struct Transition {
         case .lease(let worker, let shards): lease(to: worker, shards: shards)
         case .heartbeat(let heartbeat): self.heartbeat(heartbeat)
         case .complete(let completion, let mismatch): complete(completion, mismatch: mismatch)
+        case .clear(let request): clear(request)
         case .fail(let report): fail(report)
         case .release(let request): release(request)
         case .reap: reap()
@@ -79,21 +80,28 @@ struct Transition {
 
     private mutating func endEveryLease() {
         for shard in state.queue {
-            endLease(of: shard, as: .expired, countsAsCrash: false)
+            endLease(of: shard, as: .expired, isLoss: false)
         }
     }
 
     private mutating func reap() -> Result<Reply, Problem> {
+        let silentSince = now.advanced(bySeconds: -Limits.leaseSeconds)
         for id in state.queue {
             guard let shard = state.shards[id] else { continue }
             if let deadline = shard.deadline, deadline <= now {
+                // A worker that is there but does not name the lease never got the answer with it.
+                let isLoss =
+                    shard.worker.flatMap { state.workers[$0] }
+                    .map { $0.seenAt <= silentSince } ?? true
                 record(
                     .leaseExpired,
                     shard,
                     shard.worker,
-                    "The worker was silent for \(Limits.leaseSeconds) s."
+                    isLoss
+                        ? "The worker was silent for \(Limits.leaseSeconds) s."
+                        : "The worker does not name it."
                 )
-                endLease(of: id, as: .expired, countsAsCrash: true)
+                endLease(of: id, as: .expired, isLoss: isLoss)
             } else if let notBefore = shard.notBefore, notBefore <= now {
                 change(id) { shard in
                     shard.state = .pending
@@ -101,7 +109,6 @@ struct Transition {
                 }
             }
         }
-        let silentSince = now.advanced(bySeconds: -Limits.leaseSeconds)
         for id in state.silentWorkers {
             guard let worker = state.workers[id], worker.seenAt <= silentSince else { continue }
             change(id) { $0.state = .gone }
@@ -188,27 +195,72 @@ extension Transition {
         effects.append(.changeWorker(before, after))
     }
 
-    /// Takes a shard back from its holder: to `cancelled` when its job is over, to `quarantined`
-    /// when too many workers were lost on it, else to `pending`.
-    mutating func endLease(of id: ShardID, as end: AttemptState, countsAsCrash: Bool) {
+    /// Ends the lease that a shard is under and takes the shard back.
+    mutating func endLease(of id: ShardID, as end: AttemptState, isLoss: Bool) {
         guard let shard = state.shards[id], let job = state.jobs[shard.job] else {
             preconditionFailure("a shard is loaded with its job")
         }
-        let crashes = shard.crashes + (countsAsCrash ? 1 : 0)
-        let isLost = crashes >= Limits.triesPerShard
         change(shard.lease) { $0.state = job.isOver ? .cancelled : end }
-        change(id) { shard in
-            shard.state = job.isOver ? .cancelled : isLost ? .quarantined : .pending
-            shard.deadline = nil
-            shard.crashes = crashes
+        takeBack(id, isLoss: isLoss)
+    }
+
+    /// Takes a shard back from its holder: to `cancelled` when its job is over, to `quarantined` when
+    /// workers are lost on it whatever is left out, else to `pending`.
+    ///
+    /// A loss is a worker that fell silent or made a wrong output.
+    mutating func takeBack(_ id: ShardID, isLoss: Bool) {
+        guard let before = state.shards[id], let job = state.jobs[before.job] else {
+            preconditionFailure("a shard is loaded with its job")
         }
-        if countsAsCrash, let worker = shard.worker {
+        var after = before
+        after.deadline = nil
+        after.state = job.isOver ? .cancelled : .pending
+        if isLoss, !job.isOver, !lose(&after) { after.state = .quarantined }
+        change(id) { $0 = after }
+        if isLoss, let worker = before.worker {
             change(worker) { $0.failed += 1 }
         }
-        if isLost, !job.isOver {
-            quarantine(shard, "its worker was lost \(crashes) times")
+        if after.state == .quarantined {
+            quarantine(before, "workers are lost on it though all its samples are kept as they are")
+        } else if let search = after.search, search != before.search {
+            recordSearch(search, before)
         }
-        settle(shard.job)
+        settle(before.job)
+    }
+
+    /// Counts a loss, and begins or continues the search for the samples that are to blame.
+    ///
+    /// - Returns: False when nothing is left to try.
+    private func lose(_ shard: inout ShardRecord) -> Bool {
+        guard shard.search?.probe == nil else {
+            shard.search?.lose()
+            return true
+        }
+        shard.crashes += 1
+        let hosts = min(Limits.suspectHosts, state.fleetHosts)
+        let isSuspected =
+            shard.crashes >= Limits.triesPerShard
+            || shard.crashes >= Limits.suspectLosses
+                && state.lossHosts[shard.id, default: 0] >= hosts
+        guard isSuspected else { return true }
+        shard.crashes = 0
+        guard shard.search != nil else {
+            shard.search = PoisonSearch(samples: shard.samples)
+            return true
+        }
+        return shard.search?.restart(samples: shard.samples) ?? false
+    }
+
+    /// Records that a search began, or what it has found.
+    private mutating func recordSearch(_ search: PoisonSearch, _ before: ShardRecord) {
+        let known = before.search?.found ?? []
+        let found = search.found.filter { !known.contains($0) }
+        if !found.isEmpty {
+            let numbers = found.map(String.init).joined(separator: ", ")
+            record(.isolated, before, before.worker, "Kept as they are: samples \(numbers).")
+        } else if before.search?.probe == nil {
+            record(.suspected, before, before.worker, "Workers are lost on it; trying it in parts.")
+        }
     }
 
     /// Records that a shard was given up, and fails its job.
