@@ -1,9 +1,3 @@
-internal import KernelsAMX
-internal import KernelsAVX2
-internal import KernelsAVX512VNNI
-internal import KernelsAVXVNNI
-internal import KernelsSSE41
-
 /// Measures how fast one core runs the kernels, and how fast it could.
 ///
 /// Rates are in 10^9 multiplications of u8 by s8, with their additions, per second of the thread's
@@ -88,7 +82,7 @@ package enum KernelBenchmark {
             for index in operand.indices { operand[index] = UInt8(index) }
             let address = UnsafeRawPointer(operand.baseAddress.unsafelyUnwrapped)
             let time = ProcessorTime(seconds: seconds) {
-                repeatDotProducts(isa, rounds: rounds, operand: address)
+                isa.repeatDotProducts(rounds: rounds, operand: address)
             }
             return Rate(macs: macs, time).bestGMACsPerSecond
         }
@@ -149,21 +143,6 @@ package enum KernelBenchmark {
 
     /// Work of a sample: a fraction of a millisecond where vectors multiply.
     private static let macsPerSample = 20_000_000
-
-    private static func repeatDotProducts(
-        _ isa: InstructionSet,
-        rounds: Int,
-        operand: UnsafeRawPointer
-    ) {
-        switch isa {
-        case .reference: preconditionFailure("the reference has no dot product")
-        case .sse41: KernelsSSE41.repeatDotProducts(rounds: rounds, operand: operand)
-        case .avx2: KernelsAVX2.repeatDotProducts(rounds: rounds, operand: operand)
-        case .avxvnni: KernelsAVXVNNI.repeatDotProducts(rounds: rounds, operand: operand)
-        case .avx512vnni: KernelsAVX512VNNI.repeatDotProducts(rounds: rounds, operand: operand)
-        case .amx: KernelsAMX.repeatDotProducts(rounds: rounds)
-        }
-    }
 }
 
 extension KernelBenchmark.Place {

@@ -1,9 +1,4 @@
 internal import CKernelABI
-internal import KernelsAMX
-internal import KernelsAVX2
-internal import KernelsAVX512VNNI
-internal import KernelsAVXVNNI
-internal import KernelsSSE41
 
 /// A convolution with its weights in the order in which one instruction set reads them.
 ///
@@ -99,7 +94,7 @@ package final class PackedConvolution: Sendable {
                     call.wide = wide.base + block.channel * MemoryLayout<Int16>.size
                     call.activations =
                         activations.base + block.channel * Layout(isa).activationSize
-                    convolve(&call)
+                    isa.convolve(&call)
                 }
             }
         }
@@ -125,17 +120,6 @@ package final class PackedConvolution: Sendable {
             map.height == input.height && map.width == input.width,
             "the maps have one size"
         )
-    }
-
-    private func convolve(_ call: inout KernelCall) {
-        switch isa {
-        case .reference: preconditionFailure("the reference has a loop of its own")
-        case .sse41: KernelsSSE41.convolve(&call)
-        case .avx2: KernelsAVX2.convolve(&call)
-        case .avxvnni: KernelsAVXVNNI.convolve(&call)
-        case .avx512vnni: KernelsAVX512VNNI.convolve(&call)
-        case .amx: KernelsAMX.convolve(&call)
-        }
     }
 }
 

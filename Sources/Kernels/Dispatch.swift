@@ -1,0 +1,40 @@
+internal import CKernelABI
+internal import KernelsAMX
+internal import KernelsAVX2
+internal import KernelsAVX512VNNI
+internal import KernelsAVXVNNI
+internal import KernelsSSE41
+
+/// The kernel modules.
+extension InstructionSet {
+    /// Computes the output channels of one block for a run of pixels.
+    ///
+    /// - Precondition: The instruction set is supported, and not the reference.
+    func convolve(_ call: inout KernelCall) {
+        switch self {
+        case .sse41: KernelsSSE41.convolve(&call)
+        case .avx2: KernelsAVX2.convolve(&call)
+        case .avxvnni: KernelsAVXVNNI.convolve(&call)
+        case .avx512vnni: KernelsAVX512VNNI.convolve(&call)
+        case .amx: KernelsAMX.convolve(&call)
+        default: preconditionFailure("the instruction set has a kernel module")
+        }
+    }
+
+    /// Runs the instructions of one dot product, and nothing else, on twelve accumulators.
+    ///
+    /// - Parameters:
+    ///   - rounds: Dot products per accumulator.
+    ///   - operand: 64 bytes.
+    /// - Precondition: The instruction set is supported, and not the reference.
+    func repeatDotProducts(rounds: Int, operand: UnsafeRawPointer) {
+        switch self {
+        case .sse41: KernelsSSE41.repeatDotProducts(rounds: rounds, operand: operand)
+        case .avx2: KernelsAVX2.repeatDotProducts(rounds: rounds, operand: operand)
+        case .avxvnni: KernelsAVXVNNI.repeatDotProducts(rounds: rounds, operand: operand)
+        case .avx512vnni: KernelsAVX512VNNI.repeatDotProducts(rounds: rounds, operand: operand)
+        case .amx: KernelsAMX.repeatDotProducts(rounds: rounds)
+        default: preconditionFailure("the instruction set has a kernel module")
+        }
+    }
+}
