@@ -12,7 +12,7 @@ let strict: [SwiftSetting] = [
 
 /// A kernel module: one source (symlinked, but for AMX), compiled for one instruction set.
 ///
-/// Only these targets hold code above the baseline CPU; `Kernels` selects one by cpuid.
+/// Only these targets hold code above the baseline CPU; `Kernels` asks the processor.
 func kernels(_ name: String, _ define: String, _ march: [String]) -> Target {
     .target(
         name: "Kernels\(name)",
@@ -27,7 +27,10 @@ func kernels(_ name: String, _ define: String, _ march: [String]) -> Target {
     )
 }
 
-let kernelTargets: [Target] = [
+#if arch(arm64)
+let kernelTargets = [kernels("NEON", "ISA_NEON", ["-march=armv8-a+i8mm"])]
+#else
+let kernelTargets = [
     kernels("SSE41", "ISA_SSE41", ["-march=x86-64-v2"]),
     kernels("AVX2", "ISA_AVX2", ["-march=x86-64-v3"]),
     kernels("AVXVNNI", "ISA_AVXVNNI", ["-march=x86-64-v3", "-mavxvnni"]),
@@ -45,6 +48,7 @@ let kernelTargets: [Target] = [
         ]
     ),
 ]
+#endif
 
 func module(
     _ name: String,

@@ -13,10 +13,13 @@ static bool has_tiles(void) {
     return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & TilesAndBytes) == TilesAndBytes
         && syscall(SYS_arch_prctl, RequestPermission, TileData) == 0;
 }
+#elif defined(__aarch64__)
+#include <sys/auxv.h>
 #endif
 
 // `__builtin_cpu_supports` tests XCR0 as well, so a set whose registers the operating system does
-// not save counts as missing. The levels are those that the kernel modules are compiled for.
+// not save counts as missing. The levels are those that the kernel modules are compiled for. On Arm,
+// Linux tells what there is.
 uint32_t kernel_instruction_sets(void) {
 #if defined(__x86_64__)
     uint32_t sets = 0;
@@ -37,6 +40,8 @@ uint32_t kernel_instruction_sets(void) {
         }
     }
     return sets;
+#elif defined(__aarch64__)
+    return getauxval(AT_HWCAP2) & HWCAP2_I8MM ? KernelNEON : 0;
 #else
     return 0;
 #endif

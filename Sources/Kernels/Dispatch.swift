@@ -1,22 +1,31 @@
 internal import CKernelABI
+
+#if arch(x86_64)
 internal import KernelsAMX
 internal import KernelsAVX2
 internal import KernelsAVX512VNNI
 internal import KernelsAVXVNNI
 internal import KernelsSSE41
+#elseif arch(arm64)
+internal import KernelsNEON
+#endif
 
-/// The kernel modules.
+/// The kernel modules: those of the processor's architecture are there.
 extension InstructionSet {
     /// Computes the output channels of one block for a run of pixels.
     ///
     /// - Precondition: The instruction set is supported, and not the reference.
     func convolve(_ call: inout KernelCall) {
         switch self {
+        #if arch(x86_64)
         case .sse41: KernelsSSE41.convolve(&call)
         case .avx2: KernelsAVX2.convolve(&call)
         case .avxvnni: KernelsAVXVNNI.convolve(&call)
         case .avx512vnni: KernelsAVX512VNNI.convolve(&call)
         case .amx: KernelsAMX.convolve(&call)
+        #elseif arch(arm64)
+        case .neon: KernelsNEON.convolve(&call)
+        #endif
         default: preconditionFailure("the instruction set has a kernel module")
         }
     }
@@ -29,11 +38,15 @@ extension InstructionSet {
     /// - Precondition: The instruction set is supported, and not the reference.
     func repeatDotProducts(rounds: Int, operand: UnsafeRawPointer) {
         switch self {
+        #if arch(x86_64)
         case .sse41: KernelsSSE41.repeatDotProducts(rounds: rounds, operand: operand)
         case .avx2: KernelsAVX2.repeatDotProducts(rounds: rounds, operand: operand)
         case .avxvnni: KernelsAVXVNNI.repeatDotProducts(rounds: rounds, operand: operand)
         case .avx512vnni: KernelsAVX512VNNI.repeatDotProducts(rounds: rounds, operand: operand)
         case .amx: KernelsAMX.repeatDotProducts(rounds: rounds)
+        #elseif arch(arm64)
+        case .neon: KernelsNEON.repeatDotProducts(rounds: rounds, operand: operand)
+        #endif
         default: preconditionFailure("the instruction set has a kernel module")
         }
     }

@@ -1,6 +1,6 @@
 internal import CKernelABI
 
-/// A set of instructions that the kernels are compiled for, from the slowest to the fastest.
+/// A set of instructions that the kernels are compiled for, from the slowest to the fastest of each architecture.
 ///
 /// All of them compute the same integers.
 package enum InstructionSet: String, CaseIterable, Sendable {
@@ -16,6 +16,8 @@ package enum InstructionSet: String, CaseIterable, Sendable {
     case avx512vnni
     /// Tiles of bytes (`tdpbusd`), and 512-bit vectors for the rest.
     case amx
+    /// 128-bit vectors of bytes (`sudot`, of the extension i8mm), on Arm.
+    case neon
 
     /// The sets that this processor and its operating system support, ascending.
     package static let supported: [InstructionSet] = {
@@ -61,6 +63,7 @@ package enum InstructionSet: String, CaseIterable, Sendable {
         case .avxvnni: UInt32(KernelAVXVNNI)
         case .avx512vnni: UInt32(KernelAVX512VNNI)
         case .amx: UInt32(KernelAMX)
+        case .neon: UInt32(KernelNEON)
         }
     }
 }
@@ -82,7 +85,7 @@ package struct InstructionSetError: Error, Equatable, CustomStringConvertible {
     package let available: [InstructionSet]
 
     package var description: String {
-        let names = available.map(\.rawValue).joined(separator: ", ")
+        let names = available.map { $0.rawValue }.joined(separator: ", ")
         let problem =
             switch reason {
             case .unknown: "is not an instruction set"

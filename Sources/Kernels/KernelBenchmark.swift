@@ -62,7 +62,7 @@ package enum KernelBenchmark {
     }
 
     /// The rate of the instruction set's dot product on registers alone, the upper limit of a
-    /// convolution: `tdpbusd`, `vpdpbusd`, or `pmaddwd` with its addition.
+    /// convolution: `tdpbusd`, `vpdpbusd`, `usdot`, or `pmaddwd` with its addition.
     ///
     /// - Parameters:
     ///   - isa: A supported instruction set; the reference has no such instruction, and rate 0.

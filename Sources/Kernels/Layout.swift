@@ -13,7 +13,7 @@ struct Layout {
     let activationSize: Int
     /// Where latents are kept: their Int16, or a plane of low bytes and a plane of high bytes.
     let latentPlanes: Int
-    /// Pixels behind a map that a kernel may read, for sums that it drops.
+    /// Pixels behind a map that a kernel may read, for no result that it keeps.
     let slackPixels: Int
 
     init(_ isa: InstructionSet) {
@@ -24,8 +24,14 @@ struct Layout {
         case .avxvnni: (lanes, vectors, activationSize) = (8, 2, 1)
         case .avx512vnni: (lanes, vectors, activationSize) = (16, 4, 1)
         case .amx: (lanes, vectors, activationSize) = (16, 2, 1)
+        case .neon: (lanes, vectors, activationSize) = (4, 2, 1)
         }
-        (latentPlanes, slackPixels) = isa == .amx ? (2, 64) : (1, 0)
+        switch isa {
+        case .amx: (latentPlanes, slackPixels) = (2, 64)
+        // The last group of latents, a pixel or a part of one, is read with three more.
+        case .neon: (latentPlanes, slackPixels) = (1, 3)
+        default: (latentPlanes, slackPixels) = (1, 0)
+        }
     }
 
     /// Bytes of a latent in one plane.

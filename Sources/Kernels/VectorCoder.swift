@@ -1,5 +1,8 @@
 internal import CKernelABI
+
+#if arch(x86_64)
 internal import KernelsAVX512VNNI
+#endif
 
 /// The expanded distributions as the loops of the entropy coder see them.
 ///
@@ -84,7 +87,9 @@ package struct VectorCoder: Sendable {
         call.count = distributions.count
         call.costs = costs
         call.intervals = intervals.assumingMemoryBound(to: UInt32.self)
+        #if arch(x86_64)
         KernelsAVX512VNNI.findIntervals(&call)
+        #endif
         return (UInt64(call.cost), call.escapes)
     }
 
@@ -112,7 +117,9 @@ package struct VectorCoder: Sendable {
         call.states = states
         call.words = words
         call.firstWord = firstWord
+        #if arch(x86_64)
         KernelsAVX512VNNI.encode(&call)
+        #endif
         (count, firstWord) = (call.count, call.firstWord)
     }
 
@@ -146,7 +153,9 @@ package struct VectorCoder: Sendable {
         call.words = words
         call.nextWord = nextWord
         call.wordCount = wordCount
+        #if arch(x86_64)
         KernelsAVX512VNNI.decode(&call)
+        #endif
         (index, nextWord) = (call.index, call.nextWord)
     }
 }

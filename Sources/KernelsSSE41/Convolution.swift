@@ -1,4 +1,4 @@
-// One source for every x86 instruction set: the other kernel modules hold symbolic links to this
+// One source for every instruction set but AMX: the other kernel modules hold symbolic links to this
 // file, and CKernelABI.h gives each the vector operations of its own instruction set.
 //
 // Nothing here may end up in another module, where it would run on a processor without these
@@ -11,7 +11,7 @@ package import CKernelABI
 /// Computes the output channels of one block for a run of pixels.
 ///
 /// - Parameter call: Maps, packed weights and epilogue. `vectors` is 1…4 with AVX-512, else 2;
-///   bytes are an input where there is a dot product of bytes (AVX-VNNI, AVX-512 VNNI).
+///   bytes are an input where there is a dot product of bytes (AVX-VNNI, AVX-512 VNNI, NEON).
 /// - Note: Exact in every variant. Derivation: Kernels.docc, "Exactness".
 @inline(never)
 package func convolve(_ call: UnsafePointer<KernelCall>) {
@@ -26,7 +26,7 @@ package func convolve(_ call: UnsafePointer<KernelCall>) {
     case (false, 3): convolveWords3(call)
     case (false, _): convolveWords4(call)
     }
-    #elseif ISA_AVXVNNI
+    #elseif ISA_AVXVNNI || ISA_NEON
     if call.pointee.inputIsBytes { convolveBytes2(call) } else { convolveWords2(call) }
     #else
     convolveWords2(call)
@@ -45,7 +45,7 @@ package func repeatDotProducts(rounds: Int, operand: UnsafeRawPointer) {
     for _ in 0..<rounds {
         factor = kernel_opaque(factor)
         for index in 0..<12 {
-            #if ISA_AVX512VNNI || ISA_AVXVNNI
+            #if ISA_AVX512VNNI || ISA_AVXVNNI || ISA_NEON
             sums[index] = kernel_dot_bytes(sums[index], factor, factor)
             #else
             sums[index] = kernel_dot_words(sums[index], factor, kernel_opaque(factor))
@@ -59,10 +59,15 @@ package func repeatDotProducts(rounds: Int, operand: UnsafeRawPointer) {
 
 /// Accumulators of a tile.
 ///
-/// With one row of weights and one broadcast they must fit the registers, 32 with AVX-512, else
-/// 16; more would spill, at a third of the speed.
+/// With the weights and the input of a step they must fit the registers, 32 with AVX-512 and NEON,
+/// else 16; more would spill, at a third of the speed.
 private typealias Tile<let pixels: Int, let vectors: Int> =
     InlineArray<pixels, InlineArray<vectors, kernel_sums>>
+
+/// Weights of a vector for the groups of input that are read at once.
+///
+/// There are four with NEON, which multiplies by any lane of its input; else one, broadcast.
+private typealias Step<let groups: Int> = InlineArray<groups, kernel_sums>
 
 #if ISA_AVX512VNNI
 
@@ -106,6 +111,18 @@ private func convolveWords4(_ call: UnsafePointer<KernelCall>) {
     convolve(call.pointee, Tile<6, 4>.self) { kernel_dot_words($0, $1, $2) }
 }
 
+#elseif ISA_NEON
+
+@inline(never)
+private func convolveBytes2(_ call: UnsafePointer<KernelCall>) {
+    convolve(call.pointee, Tile<8, 2>.self, Step<4>.self) { kernel_dot_bytes($0, $1, $2) }
+}
+
+@inline(never)
+private func convolveWords2(_ call: UnsafePointer<KernelCall>) {
+    convolve(call.pointee, Tile<8, 2>.self) { kernel_dot_words($0, $1, $2) }
+}
+
 #else
 
 #if ISA_AVXVNNI
@@ -128,9 +145,10 @@ private func convolveWords2(_ call: UnsafePointer<KernelCall>) {
 ///
 /// A tile's unused pixels repeat its last one and are not stored.
 @inline(__always)
-private func convolve<let pixels: Int, let vectors: Int>(
+private func convolve<let pixels: Int, let vectors: Int, let groups: Int>(
     _ call: KernelCall,
     _ tile: Tile<pixels, vectors>.Type,
+    _ step: Step<groups>.Type = Step<1>.self,
     dot: (kernel_sums, kernel_sums, kernel_sums) -> kernel_sums
 ) {
     let (width, height) = (call.width, call.height)
@@ -179,20 +197,28 @@ private func convolve<let pixels: Int, let vectors: Int>(
             var offset = row &* rowStride
             let end = offset &+ rowBytes
             while offset < end {
-                var rowWeights = InlineArray<vectors, kernel_sums>(repeating: kernel_sums())
-                for vector in 0..<vectors {
-                    rowWeights[vector] = kernel_load_sums(
-                        weights + vector &* MemoryLayout<kernel_sums>.size
-                    )
-                }
-                for index in 0..<pixels {
-                    let group = kernel_broadcast(windows[index] + offset)
+                var stepWeights = InlineArray<vectors, Step<groups>>(
+                    repeating: step.init(repeating: kernel_sums())
+                )
+                for group in 0..<groups {
                     for vector in 0..<vectors {
-                        sums[index][vector] = dot(sums[index][vector], group, rowWeights[vector])
+                        stepWeights[vector][group] = kernel_load_sums(weights)
+                        weights += MemoryLayout<kernel_sums>.size
                     }
                 }
-                weights += vectors &* MemoryLayout<kernel_sums>.size
-                offset &+= 4
+                for index in 0..<pixels {
+                    for group in 0..<groups {
+                        let input = kernel_broadcast(windows[index] + offset, group)
+                        for vector in 0..<vectors {
+                            sums[index][vector] = dot(
+                                sums[index][vector],
+                                input,
+                                stepWeights[vector][group]
+                            )
+                        }
+                    }
+                }
+                offset &+= 4 &* groups
             }
         }
 
@@ -284,7 +310,7 @@ private func finish(
 }
 
 /// Bytes of a stored activation: what the dot product takes.
-#if ISA_AVX512VNNI || ISA_AVXVNNI
+#if ISA_AVX512VNNI || ISA_AVXVNNI || ISA_NEON
 private let activationSize = 1
 #else
 private let activationSize = 2

@@ -14,7 +14,8 @@ struct FlowpackWorker: AsyncParsableCommand {
         abstract: "Compresses shards for a coordinator until told to stop.",
         discussion: """
             SIGTERM and SIGINT finish the shards in work and leave; a second one gives them back \
-            at once. FLOWPACK_ISA=reference|sse41|avx2|avxvnni|avx512vnni|amx forces an instruction set.
+            at once. FLOWPACK_ISA=reference|sse41|avx2|avxvnni|avx512vnni|amx|neon forces an \
+            instruction set.
 
             EXIT CODES: 0 drained · 1 error · 2 usage · 5 refused by the coordinator
             """,

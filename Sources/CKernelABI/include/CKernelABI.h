@@ -83,6 +83,7 @@ enum {
     KernelAVXVNNI = 4,
     KernelAVX512VNNI = 8,
     KernelAMX = 16,
+    KernelNEON = 32,
 };
 
 /// The instruction sets that the processor has and the operating system saves the registers of.
@@ -95,13 +96,14 @@ uint32_t kernel_instruction_sets(void);
 // A kernel module sees one set of these, that of the instruction set it is compiled for:
 //   kernel_sums    accumulators, Int32
 //   kernel_words   results of two accumulators, Int16, in channel order
+// `kernel_broadcast` puts group `index` of those at an address, four bytes each, into every lane.
 // Two accumulators of L lanes hold 2·L channels: lane 4·i+j of the first is channel 8·i+j, of the
 // second channel 8·i+4+j, because that is where `packssdw` takes them from.
 
+#define KERNEL_INLINE static inline __attribute__((always_inline))
+
 #if defined(__SSE4_1__)
 #include <immintrin.h>
-
-#define KERNEL_INLINE static inline __attribute__((always_inline))
 
 #if defined(__AVX512VNNI__)
 
@@ -118,9 +120,9 @@ KERNEL_INLINE kernel_words kernel_load_words(const void *source) {
 KERNEL_INLINE void kernel_store_words(void *destination, kernel_words words) {
     _mm512_storeu_si512(destination, (__m512i)words);
 }
-KERNEL_INLINE kernel_sums kernel_broadcast(const void *group) {
+KERNEL_INLINE kernel_sums kernel_broadcast(const void *groups, intptr_t index) {
     int32_t value;
-    __builtin_memcpy(&value, group, sizeof value);
+    __builtin_memcpy(&value, (const int32_t *)groups + index, sizeof value);
     return (kernel_sums)_mm512_set1_epi32(value);
 }
 KERNEL_INLINE kernel_sums kernel_dot_bytes(kernel_sums sums, kernel_sums u, kernel_sums w) {
@@ -336,9 +338,9 @@ KERNEL_INLINE kernel_words kernel_load_words(const void *source) {
 KERNEL_INLINE void kernel_store_words(void *destination, kernel_words words) {
     _mm256_storeu_si256((__m256i *)destination, (__m256i)words);
 }
-KERNEL_INLINE kernel_sums kernel_broadcast(const void *group) {
+KERNEL_INLINE kernel_sums kernel_broadcast(const void *groups, intptr_t index) {
     int32_t value;
-    __builtin_memcpy(&value, group, sizeof value);
+    __builtin_memcpy(&value, (const int32_t *)groups + index, sizeof value);
     return (kernel_sums)_mm256_set1_epi32(value);
 }
 KERNEL_INLINE kernel_words kernel_saturate(kernel_sums a, kernel_sums b, int32_t shift) {
@@ -394,9 +396,9 @@ KERNEL_INLINE kernel_words kernel_load_words(const void *source) {
 KERNEL_INLINE void kernel_store_words(void *destination, kernel_words words) {
     _mm_storeu_si128((__m128i *)destination, (__m128i)words);
 }
-KERNEL_INLINE kernel_sums kernel_broadcast(const void *group) {
+KERNEL_INLINE kernel_sums kernel_broadcast(const void *groups, intptr_t index) {
     int32_t value;
-    __builtin_memcpy(&value, group, sizeof value);
+    __builtin_memcpy(&value, (const int32_t *)groups + index, sizeof value);
     return (kernel_sums)_mm_set1_epi32(value);
 }
 KERNEL_INLINE kernel_sums kernel_dot_words(kernel_sums sums, kernel_sums a, kernel_sums w) {
@@ -430,6 +432,56 @@ KERNEL_INLINE kernel_sums kernel_opaque(kernel_sums value) {
     return value;
 }
 
-#endif  // __SSE4_1__
+#elif defined(__ARM_FEATURE_MATMUL_INT8)
+#include <arm_neon.h>
+
+typedef int32_t kernel_sums __attribute__((vector_size(16)));
+typedef int16_t kernel_words __attribute__((vector_size(16)));
+
+KERNEL_INLINE kernel_sums kernel_load_sums(const void *source) {
+    return (kernel_sums)vld1q_s32((const int32_t *)source);
+}
+KERNEL_INLINE kernel_words kernel_load_words(const void *source) {
+    return (kernel_words)vld1q_s16((const int16_t *)source);
+}
+KERNEL_INLINE void kernel_store_words(void *destination, kernel_words words) {
+    vst1q_s16((int16_t *)destination, (int16x8_t)words);
+}
+/// Reads four groups, of which a dot product names one as its operand; nothing is broadcast.
+KERNEL_INLINE kernel_sums kernel_broadcast(const void *groups, intptr_t index) {
+    const kernel_sums four = kernel_load_sums(groups);
+    return (kernel_sums)vdupq_n_s32(four[index]);
+}
+KERNEL_INLINE kernel_sums kernel_dot_bytes(kernel_sums sums, kernel_sums u, kernel_sums w) {
+    return (kernel_sums)vusdotq_s32((int32x4_t)sums, (uint8x16_t)u, (int8x16_t)w);
+}
+KERNEL_INLINE kernel_sums kernel_dot_words(kernel_sums sums, kernel_sums a, kernel_sums w) {
+    const int16x4_t pair = vget_low_s16((int16x8_t)a);
+    // The weights of each Int16 of the pair, once for all pixels.
+    const int16x4_t first = vmovn_s32((int32x4_t)w), second = vshrn_n_s32((int32x4_t)w, 16);
+    return (kernel_sums)vmlal_lane_s16(
+        vmlal_lane_s16((int32x4_t)sums, first, pair, 0), second, pair, 1);
+}
+KERNEL_INLINE kernel_words kernel_saturate(kernel_sums a, kernel_sums b, int32_t shift) {
+    const int32x4_t left = vdupq_n_s32(-shift);
+    return (kernel_words)vqmovn_high_s32(
+        vqmovn_s32(vshlq_s32((int32x4_t)a, left)), vshlq_s32((int32x4_t)b, left));
+}
+KERNEL_INLINE kernel_words kernel_multiply(kernel_words a, kernel_words m) {
+    return (kernel_words)vqrdmulhq_s16((int16x8_t)a, (int16x8_t)m);
+}
+KERNEL_INLINE kernel_words kernel_add(kernel_words a, kernel_words b) {
+    return (kernel_words)vqaddq_s16((int16x8_t)a, (int16x8_t)b);
+}
+KERNEL_INLINE void kernel_store_activations(void *destination, kernel_words words) {
+    vst1_u8((uint8_t *)destination, vqmovun_s16((int16x8_t)words));
+}
+
+KERNEL_INLINE kernel_sums kernel_opaque(kernel_sums value) {
+    __asm__ volatile("" : "+w"(value));
+    return value;
+}
+
+#endif
 
 #endif  // CKERNELABI_H

@@ -1,0 +1,1 @@
+../KernelsSSE41/Convolution.swift
