@@ -3,7 +3,7 @@ import Kernels
 /// A convolution with everything that it reads, to be run by any instruction set.
 struct ConvolutionCase: Sendable {
     /// How weights, biases and factors, inputs and trunks are chosen.
-    enum Fill: CaseIterable, Sendable {
+    enum Fill: String, CaseIterable, Sendable {
         /// Anything in range, requantised with few saturations.
         case random
         /// Every input at its upper limit, every weight −127: the most negative sums.
@@ -108,8 +108,9 @@ struct ConvolutionCase: Sendable {
         self.width = width
         self.images = images
         description =
-            "\(kernelSize)×\(kernelSize) \(kind) \(inputChannels)→\(outputChannels) "
-            + "\(height)×\(width) ×\(images) \(epilogue) \(fill) shift \(shift) seed \(seed)"
+            "\(kernelSize)×\(kernelSize) \(kind == .latents ? "latents" : "activations") "
+            + "\(inputChannels)→\(outputChannels) \(height)×\(width) ×\(images) "
+            + "\(epilogue.rawValue) \(fill.rawValue) shift \(shift) seed \(seed)"
     }
 
     /// Runs the case with an instruction set.
@@ -162,7 +163,7 @@ struct ConvolutionCase: Sendable {
 }
 
 /// The epilogues in all their forms.
-enum EpilogueKind: CaseIterable, Sendable {
+enum EpilogueKind: String, CaseIterable, Sendable {
     case activation
     case wide
     case wideAdding
