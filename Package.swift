@@ -132,7 +132,7 @@ let package = Package(
         module("Kernels", ["CKernelABI"] + kernelTargets.map { .byName(name: $0.name) }),
         module("Raster", ["CSPNG"]),
         module("Flow", ["Kernels", crypto]),
-        module("EntropyCoding", ["Kernels"]),
+        module("EntropyCoding", ["Kernels", "CKernelABI"]),
         module("Codec", ["Raster", "Flow", "EntropyCoding", "Kernels"]),
         module(
             "Archive",
@@ -182,7 +182,7 @@ let package = Package(
         tests("Kernels", ["Kernels"]),
         tests("Raster", ["Raster"]),
         tests("Flow", ["Flow", "Kernels"]),
-        tests("EntropyCoding", ["EntropyCoding", "Kernels"]),
+        tests("EntropyCoding", ["EntropyCoding", "Kernels", "CKernelABI"]),
         tests("Codec", ["Codec", "Flow", "EntropyCoding", "Kernels", "Raster"]),
         tests(
             "Archive",

@@ -40,10 +40,10 @@ package enum BitCost {
     /// Among 64 frequencies the cost falls at most once, by 1. The entry 64·c + r says that it is c
     /// for the first r + 1, so that it is (entry − i) >> 6 for frequency i. Halving a frequency adds
     /// 256 to its cost.
-    package static let steps: [UInt16] = stride(from: 1 << 15, to: 1 << 16, by: 64).map { first in
+    package static let steps: [Int32] = stride(from: 1 << 15, to: 1 << 16, by: 64).map { first in
         let cost = ofFrequency[first]
         let same = ofFrequency[first..<first + 64].prefix { $0 == cost }
-        return 64 * cost + UInt16(same.count - 1)
+        return 64 * Int32(cost) + Int32(same.count - 1)
     }
 
     /// Returns log₂ of `value` in 1/512, rounded down; `value` is in 1…65,535.

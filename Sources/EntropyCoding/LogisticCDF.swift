@@ -1,4 +1,4 @@
-internal import Kernels
+internal import CKernelABI
 
 /// Discretised logistic distributions of 128 scales and 32 sub-pixel phases, in integers only.
 ///

@@ -1,3 +1,4 @@
+internal import CKernelABI
 package import Kernels
 
 /// Reads a stream of ``RANSEncoder``, first symbol first.
@@ -119,7 +120,7 @@ package struct RANSDecoder: Sendable {
                                 nextWord: &next,
                                 wordCount: wordCount
                             )
-                            // What is left begins with a group of lanes in which there is an escape.
+                            // What is left begins with a group that is not full or has an escape.
                             end = min(index + RANS.laneCount, end)
                         }
                         decodeSymbols(

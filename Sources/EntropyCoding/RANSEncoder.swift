@@ -85,7 +85,7 @@ package struct RANSEncoder: ~Copyable {
                         words: words,
                         firstWord: &firstWord
                     )
-                    // What is left ends with a group of lanes in which there is an escape.
+                    // What is left ends with a group that is not full or has an escape.
                     start = max(0, (firstLane + end - 1) & ~(RANS.laneCount - 1) - firstLane)
                 }
                 encodeBackwards(

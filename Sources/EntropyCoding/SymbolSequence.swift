@@ -1,3 +1,4 @@
+internal import CKernelABI
 package import Kernels
 
 /// Latents as the entropy coder takes them: one interval each, and the raw values of the escapes.
@@ -75,7 +76,7 @@ package struct SymbolSequence: Equatable, Sendable {
     private static let chunk = 1024
 }
 
-/// Writes the interval of each latent.
+/// Writes the interval of each latent, those that fill vectors first.
 ///
 /// - Returns: The sum of the costs, escapes without their raw values, and the number of escapes.
 private func findIntervals(
@@ -84,26 +85,27 @@ private func findIntervals(
     _ vector: VectorCoder?,
     intervals: UnsafeMutablePointer<Interval>
 ) -> (cost: UInt64, escapes: Int) {
-    if let vector {
-        vector.findIntervals(
+    let (count, cost, escapes) =
+        vector?.findIntervals(
             values,
             distributions,
             costs: BitCost.steps,
             intervals: intervals
-        )
-    } else {
-        findIntervals(
-            values,
-            distributions,
-            costs: BitCost.ofFrequency,
-            intervals: intervals
-        )
-    }
+        ) ?? (0, 0, 0)
+    let rest = findIntervals(
+        count..<distributions.count,
+        values,
+        distributions,
+        costs: BitCost.ofFrequency,
+        intervals: intervals
+    )
+    return (UInt64(cost) + rest.cost, escapes + rest.escapes)
 }
 
-/// Does the same one latent at a time.
+/// Does the same for the latents of a range, one at a time.
 @inline(never)
 private func findIntervals(
+    _ latents: Range<Int>,
     _ values: UnsafePointer<Int16>,
     _ distributions: Distributions,
     costs: UnsafePointer<UInt16>,
@@ -111,7 +113,7 @@ private func findIntervals(
 ) -> (cost: UInt64, escapes: Int) {
     var cost: UInt64 = 0
     var escapes = 0
-    for index in 0..<distributions.count {
+    for index in latents {
         let interval = findInterval(
             distributions.rows,
             value: values[index],

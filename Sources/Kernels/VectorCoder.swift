@@ -1,103 +1,60 @@
-internal import CKernelABI
+package import CKernelABI
 
 #if arch(x86_64)
+internal import KernelsAVX2
 internal import KernelsAVX512VNNI
 #endif
-
-/// The expanded distributions as the loops of the entropy coder see them.
-///
-/// Layouts as in `LogisticCDF`. The pointers are borrowed.
-package struct DistributionRows {
-    package let edges: UnsafePointer<UInt16>
-    package let centres: UnsafePointer<Int32>
-    package let windows: UnsafePointer<Int32>
-    package let quantiles: UnsafePointer<Int32>
-
-    package init(
-        edges: UnsafePointer<UInt16>,
-        centres: UnsafePointer<Int32>,
-        windows: UnsafePointer<Int32>,
-        quantiles: UnsafePointer<Int32>
-    ) {
-        self.edges = edges
-        self.centres = centres
-        self.windows = windows
-        self.quantiles = quantiles
-    }
-
-    fileprivate var pointers: CoderRows {
-        CoderRows(edges: edges, centres: centres, windows: windows, quantiles: quantiles)
-    }
-}
-
-/// The distributions of consecutive latents, `count` of each; the pointers are borrowed.
-package struct Distributions {
-    package let rows: DistributionRows
-    /// Means in 1/32 pixel.
-    package let means: UnsafePointer<Int16>
-    /// Scale indices, below 128.
-    package let scales: UnsafePointer<UInt8>
-    package let count: Int
-
-    package init(
-        rows: DistributionRows,
-        means: UnsafePointer<Int16>,
-        scales: UnsafePointer<UInt8>,
-        count: Int
-    ) {
-        self.rows = rows
-        self.means = means
-        self.scales = scales
-        self.count = count
-    }
-}
 
 /// The loops of the entropy coder on vectors, for the instruction sets that have them.
 ///
 /// They compute what the scalar loops of `EntropyCoding` define, and leave to those the groups of
-/// 32 symbols in which there is an escape.
+/// 32 symbols that are not full or have an escape.
 package struct VectorCoder: Sendable {
+    /// The loops are those of AVX-512, otherwise those of AVX2.
+    private let hasAVX512: Bool
+
     /// Returns nil for an instruction set without such loops.
     ///
     /// - Precondition: The instruction set is supported.
     package init?(_ isa: InstructionSet) {
         precondition(InstructionSet.supported.contains(isa), "the instruction set is supported")
-        guard isa == .avx512vnni || isa == .amx else { return nil }
+        switch isa {
+        case .reference, .sse41, .neon: return nil
+        case .avx2, .avxvnni: hasAVX512 = false
+        case .avx512vnni, .amx: hasAVX512 = true
+        }
     }
 
-    /// Writes the interval of each latent, of at most 2^16 at once.
+    /// Writes the intervals of the first latents, as many as fill vectors, of at most 2^16 at once.
     ///
     /// - Parameters:
     ///   - values: The latents.
     ///   - distributions: Their distributions.
     ///   - costs: `BitCost.steps`.
     ///   - intervals: Receives for each latent its start and its frequency as two UInt16.
-    /// - Returns: The sum of their costs, escapes without their raw values, and the escapes.
+    /// - Returns: How many latents they are, the sum of their costs, escapes without their raw
+    ///   values, and the number of escapes.
     package func findIntervals(
         _ values: UnsafePointer<Int16>,
         _ distributions: Distributions,
-        costs: UnsafePointer<UInt16>,
+        costs: UnsafePointer<Int32>,
         intervals: UnsafeMutableRawPointer
-    ) -> (cost: UInt64, escapes: Int) {
-        var call = IntervalCall()
-        call.rows = distributions.rows.pointers
-        call.values = values
-        call.means = distributions.means
-        call.scales = distributions.scales
-        call.count = distributions.count
-        call.costs = costs
-        call.intervals = intervals.assumingMemoryBound(to: UInt32.self)
+    ) -> (count: Int, cost: UInt32, escapes: Int) {
         #if arch(x86_64)
-        KernelsAVX512VNNI.findIntervals(&call)
+        let find =
+            hasAVX512 ? KernelsAVX512VNNI.findIntervals : KernelsAVX2.findIntervals
+        return find(values, distributions, costs, intervals)
+        #else
+        preconditionFailure("an instruction set with vector loops is one of x86")
         #endif
-        return (UInt64(call.cost), call.escapes)
     }
 
-    /// Encodes symbols from the last one down to a group with an escape, or all.
+    /// Encodes full groups of 32 lanes, the last one first, up to one that has an escape.
     ///
     /// - Parameters:
     ///   - intervals: The symbols, as of ``findIntervals(_:_:costs:intervals:)``.
-    ///   - count: The number of symbols; becomes the number of those that are left.
+    ///   - count: The number of symbols; becomes the number of those that are left, which is all of
+    ///     them where the last group is not full.
     ///   - firstLane: The lane of the first symbol, 0…31.
     ///   - states: 32 states by lane.
     ///   - words: The words of the stream, filled from the end.
@@ -110,20 +67,15 @@ package struct VectorCoder: Sendable {
         words: UnsafeMutablePointer<UInt16>,
         firstWord: inout Int
     ) {
-        var call = EncoderCall()
-        call.intervals = intervals.assumingMemoryBound(to: UInt32.self)
-        call.count = count
-        call.firstLane = firstLane
-        call.states = states
-        call.words = words
-        call.firstWord = firstWord
         #if arch(x86_64)
-        KernelsAVX512VNNI.encode(&call)
+        let encode = hasAVX512 ? KernelsAVX512VNNI.encode : KernelsAVX2.encode
+        encode(intervals, &count, firstLane, states, words, &firstWord)
+        #else
+        preconditionFailure("an instruction set with vector loops is one of x86")
         #endif
-        (count, firstWord) = (call.count, call.firstWord)
     }
 
-    /// Decodes latents up to a group with an escape, up to the last word, or all.
+    /// Decodes full groups of 32 lanes, up to one that has an escape, or up to the last word.
     ///
     /// - Parameters:
     ///   - values: Receives the latents of the pass.
@@ -131,7 +83,7 @@ package struct VectorCoder: Sendable {
     ///   - index: The latent to begin with, a multiple of 32; becomes that of the first one left.
     ///   - states: 32 states by lane.
     ///   - words: The words of the stream and 32 more.
-    ///   - nextWord: The index of the next word; above `wordCount` says that the stream was too short.
+    ///   - nextWord: The index of the next word; above `wordCount`, the stream was too short.
     ///   - wordCount: The words of the stream.
     package func decode(
         _ values: UnsafeMutablePointer<Int16>,
@@ -142,20 +94,11 @@ package struct VectorCoder: Sendable {
         nextWord: inout Int,
         wordCount: Int
     ) {
-        var call = DecoderCall()
-        call.rows = distributions.rows.pointers
-        call.values = values
-        call.means = distributions.means
-        call.scales = distributions.scales
-        call.count = distributions.count
-        call.index = index
-        call.states = states
-        call.words = words
-        call.nextWord = nextWord
-        call.wordCount = wordCount
         #if arch(x86_64)
-        KernelsAVX512VNNI.decode(&call)
+        let decode = hasAVX512 ? KernelsAVX512VNNI.decode : KernelsAVX2.decode
+        decode(values, distributions, &index, states, words, &nextWord, wordCount)
+        #else
+        preconditionFailure("an instruction set with vector loops is one of x86")
         #endif
-        (index, nextWord) = (call.index, call.nextWord)
     }
 }
