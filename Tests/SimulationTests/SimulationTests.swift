@@ -2,18 +2,82 @@ import Foundation
 import Testing
 
 struct SimulationTests {
-    /// Each seed is a schedule of some hundred steps; a failure names its seed, which replays it.
-    @Test(arguments: UInt64(1)...12)
-    func everyScheduleEndsWithEverySampleOnce(seed: UInt64) async throws {
-        let url = FileManager.default.temporaryDirectory
-            .appending(path: "flowpack-simulation-\(UUID().uuidString)")
-        try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true)
-        defer { try? FileManager.default.removeItem(at: url) }
-        var simulation = try await Simulation(
-            seed: seed,
-            folder: url.path,
-            workers: 2 + Int(seed % 5)
-        )
-        try await simulation.run(steps: 250, checkEvery: 5)
+    /// A failure names its seed; `ops/soak --workers few --seeds 1 --first SEED` repeats it.
+    @Test(arguments: UInt64(1)...200)
+    func everyPromiseIsKept(seed: UInt64) async throws {
+        _ = try await simulate(seed: seed, workers: 2 + Int(seed % 6), steps: 200)
+    }
+
+    /// Many schedules of many workers; the last line tells how many, and what was broken.
+    @Test(.enabled(if: Soak.isAskedFor, "started by ops/soak"))
+    func soak() async throws {
+        let soak = try Soak()
+        var hours = 0.0
+        var violations = 0
+        await withTaskGroup(of: (seed: UInt64, result: Result<Double, any Error>).self) { group in
+            func collect(_ ended: (seed: UInt64, result: Result<Double, any Error>)) {
+                switch ended.result {
+                case .success(let virtual): hours += virtual
+                case .failure(let error):
+                    violations += 1
+                    print("seed \(ended.seed): \(error)")
+                }
+            }
+            for (index, seed) in soak.seeds.enumerated() {
+                if index >= Soak.tasks, let ended = await group.next() { collect(ended) }
+                group.addTask {
+                    do {
+                        let (workers, steps) = (soak.workers(seed: seed), soak.steps)
+                        let hours = try await simulate(seed: seed, workers: workers, steps: steps)
+                        return (seed, .success(hours))
+                    } catch {
+                        return (seed, .failure(error))
+                    }
+                }
+            }
+            for await ended in group { collect(ended) }
+        }
+        let summary = "\(soak.seeds.count) schedules, \(Int(hours)) virtual hours"
+        print("soak: \(summary), \(violations) violations")
+        #expect(violations == 0)
+    }
+}
+
+/// Runs the schedule of a seed.
+///
+/// - Returns: Virtual hours.
+private func simulate(seed: UInt64, workers: Int, steps: Int) async throws -> Double {
+    // In memory where there is such a folder: the schedules close files, but cut no power.
+    let memory = "/dev/shm"
+    let parent =
+        FileManager.default.isWritableFile(atPath: memory)
+        ? URL(filePath: memory) : FileManager.default.temporaryDirectory
+    let folder = parent.appending(path: "flowpack-simulation-\(UUID().uuidString)")
+    try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(at: folder) }
+    var simulation = try await Simulation(seed: seed, folder: folder.path, workers: workers)
+    return try await simulation.run(steps: steps, checkEvery: 20)
+}
+
+/// What `ops/soak` asks for.
+private struct Soak: Sendable {
+    static let tasks = ProcessInfo.processInfo.activeProcessorCount
+    private static let environment = ProcessInfo.processInfo.environment
+    static let isAskedFor = environment["FLOWPACK_SOAK_SEEDS"] != nil
+
+    let seeds: Range<UInt64>
+    private let isSmall: Bool
+
+    init() throws {
+        let count = try #require(Self.environment["FLOWPACK_SOAK_SEEDS"].flatMap { UInt64($0) })
+        let first = try #require(Self.environment["FLOWPACK_SOAK_FIRST"].flatMap { UInt64($0) })
+        seeds = first..<first + count
+        isSmall = Self.environment["FLOWPACK_SOAK_WORKERS"] == "few"
+    }
+
+    var steps: Int { isSmall ? 200 : 1000 }
+
+    func workers(seed: UInt64) -> Int {
+        isSmall ? 2 + Int(seed % 6) : 50 + Int(seed % 50)
     }
 }

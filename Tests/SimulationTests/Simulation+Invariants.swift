@@ -1,0 +1,155 @@
+import Coordinator
+import GRDB
+import JobProtocol
+
+// The promises of the queue, and what is read to check them.
+extension Simulation {
+    private func read<Value: Sendable>(
+        _ body: @escaping @Sendable (Database) throws -> Value
+    ) async throws -> Value {
+        guard let queue else { preconditionFailure("the queue is open between steps") }
+        return try await queue.database.read(body)
+    }
+
+    private func count(_ sql: String) async throws -> Int {
+        try await read { db in try Int.fetchOne(db, sql: sql) } ?? 0
+    }
+
+    private func require(_ condition: Bool, _ promise: @autoclosure () -> String) throws {
+        guard condition else { throw Violation(description: promise()) }
+    }
+
+    func jobStates() async throws -> [JobID: JobState] {
+        try await read { db in
+            try Row.fetchAll(db, sql: "SELECT id, state FROM job").reduce(into: [:]) {
+                $0[JobID(rawValue: $1["id"])] = JobState(rawValue: $1["state"])
+            }
+        }
+    }
+
+    func haveEnded() async throws -> Bool {
+        try await jobStates().values.allSatisfy(\.isFinal)
+    }
+
+    func committedShards(of job: JobID) async throws -> Int {
+        try await count("SELECT count(*) FROM shard WHERE state = 'committed' AND job = \(job)")
+    }
+
+    /// Failures and losses of all shards together.
+    func tries() async throws -> Int {
+        try await count("SELECT total(failures + crashes) FROM shard")
+    }
+
+    func checkInvariants() async throws {
+        try await checkCounters()
+        try await checkAttempts()
+        try await checkOutputs()
+        if let committedAtCancel {
+            let committed = try await committedShards(of: Self.jobs[1])
+            try require(committed == committedAtCancel, "a cancelled job gained a shard")
+        }
+        let failures = try await count("SELECT max(failures) FROM shard")
+        try require(failures < Limits.triesPerShard, "a shard has too many tries")
+    }
+
+    /// The counters are what a count of the rows gives.
+    private func checkCounters() async throws {
+        let counted = """
+            SELECT job, 'shard', state, count(*), sum(samples), sum(source_bytes),
+                sum(ifnull(output_bytes, 0)) FROM shard GROUP BY job, state
+            UNION ALL SELECT job, 'attempt', state, count(*), 0, 0, 0
+            FROM attempt GROUP BY job, state
+            """
+        let kept = "SELECT * FROM counter WHERE n > 0"
+        let differences = try await read { db in
+            try Row.fetchAll(
+                db,
+                sql: """
+                    SELECT * FROM (SELECT * FROM (\(counted)) EXCEPT \(kept))
+                    UNION ALL SELECT * FROM (\(kept) EXCEPT SELECT * FROM (\(counted)))
+                    """
+            ).map(\.description)
+        }
+        try require(differences.isEmpty, "the counters are not a count: \(differences)")
+    }
+
+    /// One commit for each shard, by the holder of its last fence; one open attempt for each lease.
+    private func checkAttempts() async throws {
+        let stale = try await count(
+            """
+            SELECT count(*) FROM shard WHERE (state = 'committed') <> ((
+                SELECT count(*) FROM attempt WHERE attempt.shard = shard.id
+                    AND attempt.state = 'succeeded' AND attempt.fence = shard.fence) = 1)
+            """
+        )
+        try require(stale == 0, "a shard was committed without its last fence")
+        let succeeded = try await count(
+            """
+            SELECT max(n) FROM (
+                SELECT count(*) AS n FROM attempt WHERE state = 'succeeded' GROUP BY shard)
+            """
+        )
+        try require(succeeded <= 1, "a shard was committed twice")
+        let open = try await count(
+            """
+            SELECT count(*) FROM shard WHERE (state = 'leased') <> (
+                SELECT count(*) FROM attempt
+                WHERE attempt.shard = shard.id AND attempt.state = 'issued')
+            """
+        )
+        try require(open == 0, "leases and open attempts differ")
+    }
+
+    /// What is committed lies in its place and is what its samples give, whatever happened on the
+    /// way; and what was acknowledged is committed.
+    private func checkOutputs() async throws {
+        let rows = try await read { db in
+            try Row.fetchAll(
+                db,
+                sql: """
+                    SELECT shard.id AS id, sha256, search, plan.samples AS plan FROM shard
+                    JOIN plan ON plan.shard = shard.id WHERE state = 'committed'
+                    """
+            ).map { row -> (id: Int64, sha256: String, search: String?, plan: String) in
+                (row["id"], row["sha256"], row["search"], row["plan"])
+            }
+        }
+        var committed: [ShardID: String] = [:]
+        for row in rows {
+            let samples = try Wire.decode([ShardSample].self, from: Array(row.plan.utf8))
+            let deadly = samples.indices.filter { Self.isDeadly(samples[$0]) }
+            try require(
+                row.sha256 == Self.digest(of: samples, verbatim: deadly),
+                "shard \(row.id) has other bytes; search: \(row.search ?? "none")"
+            )
+            try require(outputs.contains(row.sha256), "shard \(row.id) has no output")
+            committed[ShardID(rawValue: row.id)] = row.sha256
+        }
+        for (shard, sha256) in acknowledged {
+            try require(committed[shard] == sha256, "shard \(shard) lost an acknowledged commit")
+        }
+    }
+
+    /// The jobs have every sample once, in order.
+    func checkEnd() async throws {
+        let states = try await jobStates()
+        try require(states[Self.jobs[0]] == .completedWithFallbacks, "job 1 ended as \(states)")
+        let second: JobState = committedAtCancel == nil ? .completed : .cancelled
+        try require(states[Self.jobs[1]] == second, "job 2 ended as \(states)")
+        for job in Self.jobs where states[job] != .cancelled {
+            let plans = try await read { db in
+                try String.fetchAll(
+                    db,
+                    sql: """
+                        SELECT plan.samples FROM shard JOIN plan ON plan.shard = shard.id
+                        WHERE state = 'committed' AND job = \(job) ORDER BY ordinal
+                        """
+                )
+            }
+            let found = try plans.flatMap {
+                try Wire.decode([ShardSample].self, from: Array($0.utf8))
+            }
+            try require(found == sources[job]?.samples, "job \(job) has other samples")
+        }
+    }
+}
