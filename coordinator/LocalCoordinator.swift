@@ -112,6 +112,10 @@ extension LocalCoordinator {
         try await queue.status(of: job, now: clock.now)
     }
 
+    package func explain(_ job: JobID) async throws(APIError) -> Diagnosis {
+        try await queue.explain(job, now: clock.now)
+    }
+
     package func events(of job: JobID, after: Int64) async throws(APIError) -> EventList {
         EventList(events: try await queue.events(of: job, after: after))
     }

@@ -73,6 +73,10 @@ package final class CoordinatorClient: CoordinatorAPI {
         try await call(request(.job, job))
     }
 
+    package func explain(_ job: JobID) async throws(APIError) -> Diagnosis {
+        try await call(request(.explain, job))
+    }
+
     package func events(of job: JobID, after: Int64) async throws(APIError) -> EventList {
         var message = request(.events, job)
         message.url += "?\(Route.afterParameter)=\(after)"

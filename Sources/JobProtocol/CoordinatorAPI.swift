@@ -11,6 +11,8 @@ package protocol CoordinatorAPI: Sendable {
     func jobs() async throws(APIError) -> JobList
     /// Returns one job's state and progress.
     func job(_ job: JobID) async throws(APIError) -> JobStatus
+    /// Returns why a job is not moving, or that it is.
+    func explain(_ job: JobID) async throws(APIError) -> Diagnosis
     /// Returns what happened to a job after the event `after` (0: from the start), oldest first.
     func events(of job: JobID, after: Int64) async throws(APIError) -> EventList
     /// Stops leasing out shards of the job; those in flight may finish.

@@ -50,6 +50,8 @@ package enum Limits {
     package static let requestBytes = 16 << 20
     /// Largest answer body in bytes that a client reads.
     package static let replyBytes = 256 << 20
+    /// Most events in one diagnosis.
+    package static let troublesPerDiagnosis = 5
     /// Most events in one answer.
     package static let eventsPerReply = 1000
 }

@@ -16,7 +16,7 @@ package enum TokenScope: String, CaseIterable, Sendable {
 
 /// Every path of the coordinator, the one list that server and client use.
 package enum Route: String, CaseIterable, Sendable {
-    case submit, jobs, job, events, pause, resume, cancel
+    case submit, jobs, job, explain, events, pause, resume, cancel
     case workers, register, heartbeat, pauseWorker, resumeWorker, drainWorker
     case lease, complete, clear, fail, release
     case health, readiness, metrics, version
@@ -30,7 +30,7 @@ extension Route {
 
     package var method: Method {
         switch self {
-        case .jobs, .job, .events, .workers, .health, .readiness, .metrics, .version: .get
+        case .jobs, .job, .explain, .events, .workers, .health, .readiness, .metrics, .version: .get
         case .submit, .pause, .resume, .cancel, .register, .heartbeat, .pauseWorker,
             .resumeWorker, .drainWorker, .lease, .complete, .clear, .fail, .release:
             .post
@@ -42,6 +42,7 @@ extension Route {
         switch self {
         case .submit, .jobs: "/v1/jobs"
         case .job: "/v1/jobs/{job}"
+        case .explain: "/v1/jobs/{job}/explain"
         case .events: "/v1/jobs/{job}/events"
         case .pause: "/v1/jobs/{job}/pause"
         case .resume: "/v1/jobs/{job}/resume"
@@ -66,7 +67,7 @@ extension Route {
     /// The scope that a token needs; nil where none is asked for.
     package var scope: TokenScope? {
         switch self {
-        case .jobs, .job, .events, .workers, .metrics: .read
+        case .jobs, .job, .explain, .events, .workers, .metrics: .read
         case .submit, .pause, .resume, .cancel: .submit
         case .register, .heartbeat, .lease, .complete, .clear, .fail, .release: .worker
         case .pauseWorker, .resumeWorker, .drainWorker: .admin

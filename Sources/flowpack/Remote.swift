@@ -203,6 +203,27 @@ struct Watch: AsyncParsableCommand {
     }
 }
 
+struct Explain: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Tells why a job is not moving, and what to do."
+    )
+
+    @OptionGroup var argument: JobArgument
+
+    @OptionGroup var coordinator: CoordinatorOptions
+    @OptionGroup var output: JSONOption
+
+    func run() async throws {
+        let diagnosis = try await coordinator.client(for: .read).explain(argument.job)
+        guard !output.json else { return Console.print(json: diagnosis) }
+        Console.print("Job \(diagnosis.job) is \(diagnosis.state.rawValue).")
+        for finding in diagnosis.findings {
+            Console.print(finding.text)
+            if let next = finding.next { Console.print("  Next: \(next)") }
+        }
+    }
+}
+
 struct Pause: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Leases out no more shards of a job until it is resumed."
@@ -252,6 +273,28 @@ struct Cancel: AsyncParsableCommand {
             try await coordinator.client(for: .submit).cancel(argument.job),
             json: output.json
         )
+    }
+}
+
+struct Drain: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Makes a worker finish what it holds and leave; needs an admin's token."
+    )
+
+    @Argument(help: "The worker's name; flowpack workers lists them.")
+    var worker: String
+
+    @OptionGroup var coordinator: CoordinatorOptions
+
+    func run() async throws {
+        guard let worker = WorkerID(worker) else {
+            throw CommandFailure(
+                .usage,
+                "\"\(worker)\" is no worker's name.",
+                next: "flowpack workers"
+            )
+        }
+        _ = try await coordinator.client(for: .admin).drainWorker(worker)
     }
 }
 

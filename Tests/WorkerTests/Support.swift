@@ -170,6 +170,7 @@ final class FakeCoordinator: CoordinatorAPI {
     func submit(_ request: SubmitRequest) async throws(APIError) -> SubmitReply { throw unused }
     func jobs() async throws(APIError) -> JobList { throw unused }
     func job(_ job: JobID) async throws(APIError) -> JobStatus { throw unused }
+    func explain(_ job: JobID) async throws(APIError) -> Diagnosis { throw unused }
     func events(of job: JobID, after: Int64) async throws(APIError) -> EventList { throw unused }
     func pause(_ job: JobID) async throws(APIError) -> JobStatus { throw unused }
     func resume(_ job: JobID) async throws(APIError) -> JobStatus { throw unused }

@@ -78,6 +78,8 @@ struct Handlers: Sendable {
             return .json(try await coordinator.jobs())
         case .job:
             return .json(try await coordinator.job(try id(parameter)))
+        case .explain:
+            return .json(try await coordinator.explain(try id(parameter)))
         case .events:
             let after = request.uri.queryParameters[Route.afterParameter[...]]
             guard let after = Int64(after ?? "0") else {

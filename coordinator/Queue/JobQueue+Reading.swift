@@ -90,6 +90,22 @@ extension JobQueue {
         ) ?? 0
     }
 
+    package func explain(_ job: JobID, now: Timestamp) async throws(APIError) -> Diagnosis {
+        let status = try await status(of: job, now: now)
+        let workers = try await workers(now: now).filter { $0.state != .gone }
+        let troubles = try await read { db in
+            try Row.fetchAll(
+                db,
+                sql: """
+                    SELECT * FROM event WHERE job = ? AND kind NOT IN ('committed', 'job_state')
+                    ORDER BY id DESC LIMIT ?
+                    """,
+                arguments: [job.rawValue, Limits.troublesPerDiagnosis]
+            ).map { try JobEvent($0) }
+        }
+        return Diagnosis(job: status, workers: workers, troubles: troubles)
+    }
+
     package func events(
         of job: JobID,
         after: Int64
@@ -107,17 +123,7 @@ extension JobQueue {
                 sql: "SELECT * FROM event WHERE job = ? AND id > ? ORDER BY id LIMIT ?",
                 arguments: [job.rawValue, after, Limits.eventsPerReply]
             )
-            return try rows.map { row in
-                JobEvent(
-                    id: row["id"],
-                    milliseconds: row["at_ms"],
-                    job: job,
-                    ordinal: row["ordinal"],
-                    worker: row.workerIfAny("worker"),
-                    kind: try row.state("kind"),
-                    detail: row["detail"]
-                )
-            }
+            return try rows.map { try JobEvent($0) }
         }
     }
 
@@ -288,5 +294,20 @@ extension JobQueue {
             }
             return census
         }
+    }
+}
+
+extension JobEvent {
+    /// Reads a row of `event`.
+    fileprivate init(_ row: Row) throws {
+        self.init(
+            id: row["id"],
+            milliseconds: row["at_ms"],
+            job: JobID(rawValue: row["job"]),
+            ordinal: row["ordinal"],
+            worker: row.workerIfAny("worker"),
+            kind: try row.state("kind"),
+            detail: row["detail"]
+        )
     }
 }

@@ -1,0 +1,144 @@
+/// Why a job is not moving, or that it is, and what to do.
+package struct Diagnosis: Equatable, Codable, Sendable {
+    /// One thing that was found, the most important ones first.
+    package struct Finding: Equatable, Codable, Sendable {
+        /// For people.
+        package var text: String
+        /// What to type or to do; nil where there is nothing to do.
+        package var next: String?
+
+        package init(_ text: String, next: String? = nil) {
+            self.text = text
+            self.next = next
+        }
+    }
+
+    package var job: JobID
+    package var state: JobState
+    package var findings: [Finding]
+
+    /// Looks for what holds a job up.
+    ///
+    /// - Parameters:
+    ///   - job: The job.
+    ///   - workers: Every worker that has not left.
+    ///   - troubles: The job's latest events that are no progress, newest first.
+    package init(job: JobStatus, workers: [WorkerStatus], troubles: [JobEvent]) {
+        self.job = job.job
+        state = job.state
+        findings = Self.findings(about: job)
+        guard job.state == .planning || job.state.isLeasable else { return }
+        findings += Self.findings(about: workers)
+        findings += Self.findings(aboutShardsOf: job)
+        findings += troubles.map { Finding(Self.text($0)) }
+    }
+
+    private static func findings(about job: JobStatus) -> [Finding] {
+        let held = job.shards[ShardState.leased.rawValue] ?? 0
+        return switch job.state {
+        case .planning where job.total.shards == 0:
+            [Finding("The source \(job.source) is being scanned; no shard is full yet.")]
+        case .planning, .queued, .running:
+            job.isScanFinished ? [] : [Finding("The source is still being scanned.")]
+        case .paused:
+            [
+                Finding(
+                    "The job is paused; \(held) shards in flight may finish.",
+                    next: "flowpack resume \(job.job)"
+                )
+            ]
+        case .sealing:
+            [Finding("Every shard is committed; the manifest is being written.")]
+        case .cancelling:
+            [Finding("The job is being cancelled; \(held) shards are waited for.")]
+        case .completed, .cancelled:
+            [Finding("The job has ended.")]
+        case .completedWithFallbacks:
+            [
+                Finding(
+                    "The job has ended; \(job.problems) samples had a problem.",
+                    next: "flowpack info \(job.destination)"
+                )
+            ]
+        case .failed:
+            [
+                Finding(
+                    "The job failed. \(job.failure ?? "")",
+                    next: "mend the cause, then submit the job again"
+                )
+            ]
+        }
+    }
+
+    private static func findings(about workers: [WorkerStatus]) -> [Finding] {
+        var findings: [Finding] = []
+        let ready = workers.filter { $0.state == .active || $0.state == .registered }
+        if ready.isEmpty {
+            findings.append(
+                Finding("No worker asks for work.", next: "start flowpack-worker on some machine")
+            )
+        }
+        for worker in ready where worker.silentSeconds >= Double(2 * Limits.heartbeatSeconds) {
+            findings.append(
+                Finding(
+                    "\(name(worker)) is silent for \(Int(worker.silentSeconds)) s; after "
+                        + "\(Limits.leaseSeconds) s its \(worker.leases) shards are free again.",
+                    next: "look whether it runs and reaches the coordinator"
+                )
+            )
+        }
+        for worker in workers {
+            switch worker.state {
+            case .paused:
+                findings.append(
+                    Finding("\(name(worker)) is paused.", next: "resume it, with an admin's token")
+                )
+            case .suspect:
+                findings.append(
+                    Finding(
+                        "\(name(worker)) made wrong bytes and gets no more work.",
+                        next: "check the machine's memory and processor, then restart the worker"
+                    )
+                )
+            case .incompatible:
+                findings.append(
+                    Finding(
+                        "\(name(worker)) runs version \(worker.version), which does not fit.",
+                        next: "install this coordinator's release there"
+                    )
+                )
+            case .registered, .active, .draining, .gone:
+                break
+            }
+        }
+        return findings
+    }
+
+    private static func findings(aboutShardsOf job: JobStatus) -> [Finding] {
+        var findings: [Finding] = []
+        if let waiting = job.shards[ShardState.retryWait.rawValue] {
+            findings.append(Finding("\(waiting) shards wait for another try after a failure."))
+        }
+        if let held = job.shards[ShardState.leased.rawValue] {
+            findings.append(
+                Finding(
+                    "\(held) shards are in work, \(job.inFlight.samples) of their samples are done."
+                )
+            )
+        }
+        if let pending = job.shards[ShardState.pending.rawValue] {
+            findings.append(Finding("\(pending) shards wait for a worker."))
+        }
+        return findings
+    }
+
+    private static func name(_ worker: WorkerStatus) -> String {
+        "Worker \(worker.worker) on \(worker.host)"
+    }
+
+    private static func text(_ event: JobEvent) -> String {
+        let shard = event.ordinal.map { "shard \($0), " } ?? ""
+        let kind = event.kind.rawValue.split(separator: "_").joined(separator: " ")
+        return "Before: \(shard)\(kind): \(event.detail)"
+    }
+}

@@ -1,0 +1,113 @@
+import JobProtocol
+import Testing
+
+struct DiagnosisTests {
+    private func job(_ state: JobState, shards: [ShardState: Int] = [:]) -> JobStatus {
+        let count = shards.values.reduce(0, +)
+        return JobStatus(
+            job: JobID(rawValue: 7),
+            state: state,
+            source: "/in",
+            destination: "/out",
+            modelID: "",
+            failure: state == .failed ? "The disk burned." : nil,
+            isScanFinished: true,
+            total: Tally(shards: count, samples: count, sourceBytes: 1, outputBytes: 0),
+            committed: .zero,
+            inFlight: .zero,
+            shards: shards.reduce(into: [:]) { $0[$1.key.rawValue] = $1.value },
+            failedAttempts: 0,
+            problems: 2,
+            createdMilliseconds: 0,
+            startedMilliseconds: nil,
+            finishedMilliseconds: nil,
+            sourceBytesPerSecond: nil,
+            remainingSeconds: nil,
+            datasetDigest: nil
+        )
+    }
+
+    private func worker(_ state: WorkerState, silentSeconds: Double = 1) throws -> WorkerStatus {
+        WorkerStatus(
+            worker: try #require(WorkerID("w")),
+            state: state,
+            version: "9",
+            host: "oak",
+            device: "cpu",
+            instructionSet: "avx2",
+            slots: 1,
+            leases: 3,
+            completed: 0,
+            failed: 0,
+            sourceBytesPerSecond: 0,
+            silentSeconds: silentSeconds
+        )
+    }
+
+    private func findings(
+        _ job: JobStatus,
+        _ workers: [WorkerStatus] = [],
+        _ troubles: [JobEvent] = []
+    ) -> [Diagnosis.Finding] {
+        Diagnosis(job: job, workers: workers, troubles: troubles).findings
+    }
+
+    @Test func aJobWithoutWorkersNeedsOne() {
+        let found = findings(job(.queued, shards: [.pending: 2]))
+        #expect(
+            found == [
+                .init(
+                    "No worker asks for work.",
+                    next: "start flowpack-worker on some machine"
+                ), .init("2 shards wait for a worker."),
+            ]
+        )
+    }
+
+    @Test func aMovingJobNeedsNothing() throws {
+        let found = findings(job(.running, shards: [.leased: 2]), [try worker(.active)])
+        #expect(found == [.init("2 shards are in work, 0 of their samples are done.")])
+    }
+
+    @Test func aSilentWorkerIsNamedBeforeItsLeaseRunsOut() throws {
+        let silent = try worker(.active, silentSeconds: 31)
+        let found = findings(job(.running, shards: [.leased: 3]), [silent])
+        #expect(found[0].text.hasPrefix("Worker w on oak is silent for 31 s; after 60 s its 3"))
+        #expect(found[0].next != nil)
+    }
+
+    @Test(arguments: [WorkerState.paused, .suspect, .incompatible])
+    func aWorkerThatGetsNoWorkIsNamedWithItsReason(state: WorkerState) throws {
+        let found = findings(job(.running), [try worker(state)])
+        #expect(found.map { $0.next != nil } == [true, true])
+        #expect(found[1].text.hasPrefix("Worker w on oak"))
+    }
+
+    @Test func aPausedJobIsToBeResumed() {
+        let found = findings(job(.paused, shards: [.leased: 1]))
+        #expect(found.map(\.next) == ["flowpack resume 7"])
+    }
+
+    @Test func aFailedJobTellsItsReason() {
+        #expect(findings(job(.failed)).map(\.text) == ["The job failed. The disk burned."])
+    }
+
+    @Test(arguments: JobState.allCases)
+    func everyStateHasAnExplanation(state: JobState) {
+        #expect(!findings(job(state)).isEmpty)
+    }
+
+    @Test func theLatestTroublesAreTold() throws {
+        let event = JobEvent(
+            id: 1,
+            milliseconds: 0,
+            job: JobID(rawValue: 7),
+            ordinal: 4,
+            worker: nil,
+            kind: .attemptFailed,
+            detail: "no space"
+        )
+        let found = findings(job(.running), [try worker(.active)], [event])
+        #expect(found == [.init("Before: shard 4, attempt failed: no space")])
+    }
+}
