@@ -91,6 +91,9 @@ let hummingbirdTesting = Target.Dependency.product(
     package: "hummingbird"
 )
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
+let nioCore = Target.Dependency.product(name: "NIOCore", package: "swift-nio")
+let nioHTTP1 = Target.Dependency.product(name: "NIOHTTP1", package: "swift-nio")
+let nioPosix = Target.Dependency.product(name: "NIOPosix", package: "swift-nio")
 let unixSignals = Target.Dependency.product(
     name: "UnixSignals",
     package: "swift-service-lifecycle"
@@ -113,6 +116,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
         .package(url: "https://github.com/apple/swift-crypto", from: "4.5.0"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.0"),
         .package(
             url: "https://github.com/swift-server/swift-service-lifecycle",
             from: "2.13.0"
@@ -164,7 +168,8 @@ let package = Package(
             path: "Sources/flowpack",
             [
                 "Archive", "Codec", "Coordinator", "CoordinatorClient", "Dataset", "Flow",
-                "JobProtocol", "Kernels", "Raster", "Worker", argumentParser, logging, lifecycle,
+                "JobProtocol", "Kernels", "Raster", "Worker", argumentParser, grdb, logging,
+                lifecycle, nioCore, nioHTTP1, nioPosix,
             ]
         ),
         program(

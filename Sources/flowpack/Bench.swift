@@ -5,7 +5,7 @@ import Worker
 struct Bench: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Measures this machine.",
-        subcommands: [BenchKernels.self, BenchCodec.self]
+        subcommands: [BenchKernels.self, BenchCodec.self, BenchQueue.self]
     )
 }
 

@@ -306,6 +306,8 @@ struct CommandTests {
         ("bench codec --batch 1,", 2),
         ("bench kernels --isa mmx", 2),
         ("bench kernels --seconds 0", 2),
+        ("bench queue --workers 0", 2),
+        ("bench queue --shards 10,0", 2),
         ("jobs", 2),
         ("jobs --coordinator nonsense", 2),
         ("status x", 2),
@@ -410,6 +412,51 @@ struct CommandTests {
                 ($0.shareOfKernelPeak != nil) == ["forward", "inverse"].contains($0.stage)
             }
         )
+    }
+
+    @Test func theQueueBenchmarkCompletesEveryShardOnce() throws {
+        struct Report: Decodable {
+            struct Row: Decodable {
+                let shards: Int
+                let workers: Int
+                let phase: String
+                let operation: String
+                let count: Int
+                let perSecond: Double
+                let p50Ms: Double
+                let p95Ms: Double
+                let p99Ms: Double
+                let maxMs: Double
+                let coordinatorProcessorShare: Double
+                let coordinatorProcessorMsPerRequest: Double
+                let coordinatorPeakMegabytes: Double
+                let clientProcessorShare: Double
+            }
+
+            let rows: [Row]
+        }
+
+        let words = "bench queue --workers 3 --shards 6 --samples 2 --seconds 3 --json"
+        let ending = try flowpack.run(words.split(separator: " ").map(String.init))
+
+        #expect(ending.status == 0, "\(ending.errors)")
+        let rows = try snakeCase.decode(Report.self, from: Data(ending.output)).rows
+        func count(_ operation: String, _ phases: String...) -> Int {
+            rows.filter { $0.operation == operation && phases.contains($0.phase) }
+                .reduce(0) { $0 + $1.count }
+        }
+        #expect(count("register", "enrol") == 3)
+        #expect(count("lease", "enrol") == 3)
+        #expect(count("complete", "paced", "flat_out") == 6)
+        #expect(count("lease", "restart") == 1)
+        #expect(rows.allSatisfy { $0.shards == 6 && $0.workers == 3 && $0.perSecond > 0 })
+        #expect(
+            rows.allSatisfy {
+                0 < $0.p50Ms && $0.p50Ms <= $0.p95Ms && $0.p95Ms <= $0.p99Ms
+                    && $0.p99Ms <= $0.maxMs
+            }
+        )
+        #expect(rows.allSatisfy { $0.coordinatorPeakMegabytes > 1 })
     }
 
     @Test func theCodecBenchmarkTakesTheTilesOfAFolder() throws {
