@@ -5,6 +5,9 @@ import JobProtocol
 extension JobQueue {
     /// Leases, retries and workers that one `reap` looks at; the next one takes the rest.
     static let reapLimit = 1024
+    /// The condition under which the index `job_destination` is used.
+    static let isUnfinished =
+        "state NOT IN ('completed', 'completed_with_fallbacks', 'cancelled', 'failed')"
 
     static func load(
         for command: Command,
@@ -12,8 +15,7 @@ extension JobQueue {
         from db: Database
     ) throws -> QueueState {
         let incarnation = try UInt32.fetchOne(
-            db,
-            sql: "SELECT value FROM meta WHERE key = 'incarnation'"
+            db.cachedStatement(sql: "SELECT value FROM meta WHERE key = 'incarnation'")
         )
         guard let incarnation else { throw RowError(description: "meta has no incarnation") }
         var loader = Loader(db: db, state: QueueState(incarnation: incarnation))
@@ -38,7 +40,7 @@ private struct Loader {
                 "idempotency_key = ?",
                 [request.idempotencyKey]
             )
-            try loadJobs("destination = ? AND \(Self.isUnfinished)", [request.destination])
+            try loadJobs("destination = ? AND \(JobQueue.isUnfinished)", [request.destination])
         case .appendShard(let job, _, _):
             state.nextShard = ShardID(rawValue: try next("shard"))
             try load(job)
@@ -80,10 +82,6 @@ private struct Loader {
             try loadSilentWorkers(now: now)
         }
     }
-
-    /// The condition under which the index `job_destination` is used.
-    private static let isUnfinished =
-        "state NOT IN ('completed', 'completed_with_fallbacks', 'cancelled', 'failed')"
 
     /// Returns the number that the next row of a table with AUTOINCREMENT takes.
     private func next(_ table: String) throws -> Int64 {
@@ -148,6 +146,7 @@ private struct Loader {
     }
 
     private mutating func loadAttempt(_ lease: LeaseID) throws {
+        guard state.attempts[lease] == nil else { return }
         let row = try Row.fetchOne(
             db.cachedStatement(sql: "SELECT * FROM attempt WHERE shard = ? AND fence = ?"),
             arguments: [lease.shard.rawValue, lease.fence.packed]
@@ -159,7 +158,7 @@ private struct Loader {
     private mutating func loadPending(limit: Int) throws {
         let jobs = try Int64.fetchAll(
             db.cachedStatement(
-                sql: "SELECT id FROM job WHERE \(Self.isUnfinished) ORDER BY id"
+                sql: "SELECT id FROM job WHERE \(JobQueue.isUnfinished) ORDER BY id"
             )
         )
         for id in jobs.map(JobID.init(rawValue:)) {

@@ -203,8 +203,9 @@ extension JobQueue {
     func jobs(where states: [JobState]) async throws(APIError) -> [JobRecord] {
         let list = states.map { "'\($0.rawValue)'" }.joined(separator: ", ")
         return try await read { db in
-            try Row.fetchAll(db, sql: "SELECT * FROM job WHERE state IN (\(list)) ORDER BY id")
-                .map(JobRecord.init)
+            try Row.fetchAll(
+                db.cachedStatement(sql: "SELECT * FROM job WHERE state IN (\(list)) ORDER BY id")
+            ).map(JobRecord.init)
         }
     }
 
@@ -212,11 +213,12 @@ extension JobQueue {
     func place(of shard: ShardID) async throws(APIError) -> (destination: String, ordinal: Int)? {
         try await read { db in
             try Row.fetchOne(
-                db,
-                sql: """
-                    SELECT destination, ordinal FROM shard JOIN job ON job.id = shard.job
-                    WHERE shard.id = ?
-                    """,
+                db.cachedStatement(
+                    sql: """
+                        SELECT destination, ordinal FROM shard JOIN job ON job.id = shard.job
+                        WHERE shard.id = ?
+                        """
+                ),
                 arguments: [shard.rawValue]
             ).map { ($0["destination"], $0["ordinal"]) }
         }
