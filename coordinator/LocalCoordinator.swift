@@ -168,7 +168,20 @@ extension LocalCoordinator {
 
     package func heartbeat(_ heartbeat: Heartbeat) throws(APIError) -> HeartbeatReply {
         try heartbeat.validate()
-        let reply = try queue.performBlocking(.heartbeat(heartbeat), now: clock.now)
+        return Self.directives(
+            try queue.performBlocking(.heartbeat(heartbeat), now: clock.now)
+        )
+    }
+
+    /// As `heartbeat`, but suspends the task instead of blocking its thread.
+    func receive(_ heartbeat: Heartbeat) async throws(APIError) -> HeartbeatReply {
+        try heartbeat.validate()
+        return Self.directives(
+            try await queue.perform(.heartbeat(heartbeat), now: clock.now)
+        )
+    }
+
+    private static func directives(_ reply: Reply) -> HeartbeatReply {
         guard case .heartbeat(let directives) = reply else {
             preconditionFailure("a heartbeat answers with directives")
         }
@@ -189,21 +202,11 @@ extension LocalCoordinator {
         let end = ContinuousClock.now + .seconds(request.waitSeconds)
         while true {
             let rings = queue.bell.rings
-            let reply = try await queue.perform(
-                .lease(request.worker, shards: request.shards),
-                now: clock.now
-            )
-            guard case .leased(let leases, let directive) = reply else {
-                preconditionFailure("lease answers with leases")
-            }
+            let reply = try await queue.lease(request, now: clock.now)
             let remaining = end - ContinuousClock.now
             let isOver = remaining <= .zero || Task.isCancelled
-            guard leases.isEmpty, directive == .continue, !isOver else {
-                return LeaseReply(
-                    leases: try await queue.describe(leases),
-                    isDrained: try await queue.isDrained(),
-                    directive: directive
-                )
+            guard reply.leases.isEmpty, reply.directive == .continue, !isOver else {
+                return reply
             }
             await queue.bell.wait(past: rings, atMost: remaining)
         }

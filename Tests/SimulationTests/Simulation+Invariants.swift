@@ -35,6 +35,22 @@ extension Simulation {
         try await count("SELECT count(*) FROM shard WHERE state = 'committed' AND job = \(job)")
     }
 
+    /// The lease under which a shard is; nil where it is under none.
+    func holder(of shard: ShardID) async throws -> LeaseID? {
+        try await read { db in
+            try Int64.fetchOne(
+                db,
+                sql: "SELECT fence FROM shard WHERE state = 'leased' AND id = \(shard)"
+            )
+        }.map { packed in
+            let fence = Fence(
+                incarnation: UInt32(packed >> 32),
+                counter: UInt32(truncatingIfNeeded: packed)
+            )
+            return LeaseID(shard: shard, fence: fence)
+        }
+    }
+
     /// Failures and losses of all shards together.
     func tries() async throws -> Int {
         try await count("SELECT total(failures + crashes) FROM shard")

@@ -354,12 +354,20 @@ struct Simulation {
     private mutating func perform(_ command: Command) async throws -> Answer {
         guard let queue else { preconditionFailure("the queue is open between steps") }
         var command = command
+        var holder: LeaseID?
         if case .complete(let completion, _) = command {
             let mismatch = outputs.contains(completion.sha256) ? nil : "there is no output"
             command = .complete(completion, mismatch: mismatch)
+            holder = try await self.holder(of: completion.lease.shard)
         }
         do throws(APIError) {
-            return .reply(try await queue.perform(command, now: now, random: generator.next()))
+            let reply = try await queue.perform(command, now: now, random: generator.next())
+            if case .complete(let completion, _) = command, reply == .completed(.committed),
+                completion.lease != holder
+            {
+                throw Violation(description: "a stale fence committed: \(completion.lease)")
+            }
+            return .reply(reply)
         } catch {
             guard let code = error.code, code != .internalError else {
                 throw Violation(description: error.message)

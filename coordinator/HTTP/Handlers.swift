@@ -106,12 +106,7 @@ struct Handlers: Sendable {
         case .heartbeat:
             let heartbeat = try await body(Heartbeat.self, of: request)
             try require(heartbeat.worker, is: parameter)
-            let coordinator = coordinator
-            return .json(
-                try await blocking { () throws(APIError) in
-                    try coordinator.heartbeat(heartbeat)
-                }
-            )
+            return .json(try await coordinator.receive(heartbeat))
         case .lease:
             let wish = try await body(LeaseRequest.self, of: request)
             return .json(

@@ -154,49 +154,15 @@ extension JobQueue {
         }
     }
 
-    /// Returns what a worker has to know about leases that it was just given.
-    package func describe(_ leases: [LeaseID]) async throws(APIError) -> [Lease] {
-        guard !leases.isEmpty else { return [] }
-        return try await read { db in
-            try leases.map { lease in
-                let row = try Row.fetchOne(
-                    db.cachedStatement(
-                        sql: """
-                            SELECT job, ordinal, source, destination, model_id, search,
-                                plan.samples AS plan
-                            FROM shard JOIN job ON job.id = shard.job
-                                JOIN plan ON plan.shard = shard.id
-                            WHERE shard.id = ?
-                            """
-                    ),
-                    arguments: [lease.shard.rawValue]
-                )
-                guard let row else {
-                    throw RowError(description: "shard \(lease.shard) has no plan")
-                }
-                let samples = try row.json([ShardSample].self, "plan")
-                let search = try row.jsonIfAny(PoisonSearch.self, "search")
-                let part = search?.probe ?? samples.indices
-                return Lease(
-                    lease: lease,
-                    purpose: search?.probe == nil ? .shard : .probe,
-                    job: JobID(rawValue: row["job"]),
-                    ordinal: row["ordinal"],
-                    source: row["source"],
-                    destination: row["destination"],
-                    modelID: row["model_id"],
-                    samples: Array(samples[part]),
-                    verbatim: (search?.found ?? []).filter(part.contains)
-                        .map { $0 - part.lowerBound },
-                    leaseSeconds: Limits.leaseSeconds
-                )
-            }
-        }
-    }
-
     /// Whether every job has ended.
     func isDrained() async throws(APIError) -> Bool {
-        try await jobs(where: JobState.allCases.filter { !$0.isFinal }).isEmpty
+        try await read(Self.isDrained)
+    }
+
+    static func isDrained(_ db: Database) throws -> Bool {
+        try Bool.fetchOne(
+            db.cachedStatement(sql: "SELECT 1 FROM job WHERE \(isUnfinished) LIMIT 1")
+        ) == nil
     }
 
     /// Returns the jobs that are in one of these states, oldest first.

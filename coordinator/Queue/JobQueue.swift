@@ -6,11 +6,12 @@ package import JobProtocol
 /// The queue of all jobs, in one SQLite file.
 ///
 /// One connection does all reads, writes and checkpoints (SQLite 3.7 to 3.51.2 can damage a WAL
-/// that several connections write). Each command is one transaction with synchronous = FULL: it
-/// loads the state that the command concerns, lets the pure `apply` decide, writes the effects
-/// guarded by state and fence, and answers after the commit.
+/// that several connections write). A command loads the state that it concerns, lets the pure
+/// `apply` decide, writes the effects guarded by state and fence, and is answered after the commit
+/// with synchronous = FULL; commands that come at the same time share a transaction.
 package final class JobQueue: Sendable {
     package let database: DatabaseQueue
+    private let group: GroupCommit
     private let lock: FileLock
     /// Rung after each commit that made work for workers or for the coordinator itself.
     package let bell = Bell()
@@ -50,9 +51,16 @@ package final class JobQueue: Sendable {
         } catch {
             throw .unusable(path: path, reason: "\(error)")
         }
+        group = GroupCommit(database)
     }
 
-    /// Performs a command in one transaction and returns its answer after the commit.
+    deinit {
+        // Before the lock is free: a write that has just been answered may hold the connection for
+        // a moment longer, and whoever has the lock next must not meet it.
+        try? database.close()
+    }
+
+    /// Performs a command in a transaction and returns its answer after the commit.
     ///
     /// - Throws: The refusal; or `unavailable` when the disk is full, `internalError` when the
     ///   database failed, in which case nothing was changed.
@@ -62,55 +70,80 @@ package final class JobQueue: Sendable {
         now: Timestamp,
         random: UInt64 = .random(in: .min ... .max)
     ) async throws(APIError) -> Reply {
-        let decision: Decision
+        try await perform(command, now: now, random: random) { reply, _ in reply }
+    }
+
+    /// As the other `perform`; `read` makes the answer out of the reply in the same transaction.
+    func perform<Answer: Sendable>(
+        _ command: Command,
+        now: Timestamp,
+        random: UInt64 = .random(in: .min ... .max),
+        reading read: @escaping @Sendable (Reply, Database) throws -> Answer
+    ) async throws(APIError) -> Answer {
+        let outcome: Outcome<Answer>
         do {
-            decision = try await database.write { db in
-                try Self.perform(command, now: now, random: random, in: db)
+            outcome = try await group.write { db in
+                try Self.perform(command, now: now, random: random, in: db, reading: read)
             }
         } catch {
             throw .refused(.failed(error))
         }
-        return try conclude(decision)
+        return try conclude(outcome)
     }
 
-    /// As the other `perform`, but blocks the calling thread.
+    /// As the first `perform`, but blocks the calling thread.
     @discardableResult
     package func performBlocking(
         _ command: Command,
         now: Timestamp,
         random: UInt64 = .random(in: .min ... .max)
     ) throws(APIError) -> Reply {
-        let decision: Decision
+        let outcome: Outcome<Reply>
         do {
-            decision = try database.write { db in
-                try Self.perform(command, now: now, random: random, in: db)
+            outcome = try group.writeBlocking { db in
+                try Self.perform(command, now: now, random: random, in: db) { reply, _ in reply }
             }
         } catch {
             throw .refused(.failed(error))
         }
-        return try conclude(decision)
+        return try conclude(outcome)
     }
 
-    private static func perform(
+    /// What a command led to, once it is committed.
+    private struct Outcome<Answer: Sendable>: Sendable {
+        let makesWork: Bool
+        let answer: Result<Answer, Problem>
+    }
+
+    private static func perform<Answer>(
         _ command: Command,
         now: Timestamp,
         random: UInt64,
-        in db: Database
-    ) throws -> Decision {
+        in db: Database,
+        reading read: (Reply, Database) throws -> Answer
+    ) throws -> Outcome<Answer> {
         let state = try load(for: command, now: now, from: db)
         let decision = apply(command, now: now, random: random, to: state)
         for effect in decision.effects {
             try write(effect, at: now, to: db)
         }
-        return decision
+        let answer: Result<Answer, Problem> =
+            switch decision.reply {
+            case .success(let reply): .success(try read(reply, db))
+            case .failure(let problem): .failure(problem)
+            }
+        return Outcome(
+            makesWork: decision.effects.contains(where: \.makesWork),
+            answer: answer
+        )
     }
 
-    private func conclude(_ decision: Decision) throws(APIError) -> Reply {
-        if decision.effects.contains(where: \.makesWork) {
+    private func conclude<Answer>(_ outcome: Outcome<Answer>) throws(APIError) -> Answer {
+        if outcome.makesWork {
             bell.ring()
         }
-        switch decision.reply {
-        case .success(let reply): return reply
+        switch outcome.answer {
+        case .success(let answer): return answer
         case .failure(let problem): throw .refused(problem)
         }
     }

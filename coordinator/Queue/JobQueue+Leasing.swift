@@ -1,0 +1,86 @@
+import GRDB
+package import JobProtocol
+
+// How a worker gets shards.
+extension JobQueue {
+    /// A lease as the database tells it: the samples of its shard are still text.
+    private struct Assignment: Sendable {
+        let lease: Lease
+        let plan: String
+        let search: String?
+
+        /// The lease with its samples, of a probe those of its part.
+        var decoded: Lease {
+            get throws {
+                var lease = lease
+                lease.samples = try Wire.decode([ShardSample].self, from: Array(plan.utf8))
+                guard let search else { return lease }
+                let found = try Wire.decode(PoisonSearch.self, from: Array(search.utf8))
+                let part = found.probe ?? lease.samples.indices
+                lease.purpose = found.probe == nil ? .shard : .probe
+                lease.samples = Array(lease.samples[part])
+                lease.verbatim = found.found.filter(part.contains).map { $0 - part.lowerBound }
+                return lease
+            }
+        }
+    }
+
+    /// Leases shards to a worker and returns what it has to know about them.
+    func lease(_ request: LeaseRequest, now: Timestamp) async throws(APIError) -> LeaseReply {
+        let command = Command.lease(request.worker, shards: request.shards)
+        let (assignments, isDrained, directive) = try await perform(command, now: now) {
+            reply,
+            db in
+            guard case .leased(let leases, let directive) = reply else {
+                preconditionFailure("lease answers with leases")
+            }
+            let assignments = try leases.map { try Self.assignment($0, db) }
+            return (assignments, try leases.isEmpty && Self.isDrained(db), directive)
+        }
+        do {
+            return LeaseReply(
+                leases: try assignments.map { try $0.decoded },
+                isDrained: isDrained,
+                directive: directive
+            )
+        } catch {
+            throw .refused(.failed(error))
+        }
+    }
+
+    /// Returns what a worker has to know about leases.
+    package func describe(_ leases: [LeaseID]) async throws(APIError) -> [Lease] {
+        try await read { db in
+            try leases.map { try Self.assignment($0, db).decoded }
+        }
+    }
+
+    private static func assignment(_ lease: LeaseID, _ db: Database) throws -> Assignment {
+        let row = try Row.fetchOne(
+            db.cachedStatement(
+                sql: """
+                    SELECT job, ordinal, source, destination, model_id, search,
+                        plan.samples AS plan
+                    FROM shard JOIN job ON job.id = shard.job JOIN plan ON plan.shard = shard.id
+                    WHERE shard.id = ?
+                    """
+            ),
+            arguments: [lease.shard.rawValue]
+        )
+        guard let row else { throw RowError(description: "shard \(lease.shard) has no plan") }
+        return Assignment(
+            lease: Lease(
+                lease: lease,
+                job: JobID(rawValue: row["job"]),
+                ordinal: row["ordinal"],
+                source: row["source"],
+                destination: row["destination"],
+                modelID: row["model_id"],
+                samples: [],
+                leaseSeconds: Limits.leaseSeconds
+            ),
+            plan: row["plan"],
+            search: row["search"]
+        )
+    }
+}
