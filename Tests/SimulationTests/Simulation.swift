@@ -360,19 +360,20 @@ struct Simulation {
             command = .complete(completion, mismatch: mismatch)
             holder = try await self.holder(of: completion.lease.shard)
         }
+        let reply: Reply
         do throws(APIError) {
-            let reply = try await queue.perform(command, now: now, random: generator.next())
-            if case .complete(let completion, _) = command, reply == .completed(.committed),
-                completion.lease != holder
-            {
-                throw Violation(description: "a stale fence committed: \(completion.lease)")
-            }
-            return .reply(reply)
+            reply = try await queue.perform(command, now: now, random: generator.next())
         } catch {
             guard let code = error.code, code != .internalError else {
                 throw Violation(description: error.message)
             }
             return .refused(code)
         }
+        if case .complete(let completion, _) = command, reply == .completed(.committed),
+            completion.lease != holder
+        {
+            throw Violation(description: "a stale fence committed: \(completion.lease)")
+        }
+        return .reply(reply)
     }
 }
