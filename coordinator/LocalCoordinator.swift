@@ -57,7 +57,10 @@ package final class LocalCoordinator: CoordinatorAPI, Service {
 extension LocalCoordinator {
     package func submit(_ request: SubmitRequest) async throws(APIError) -> SubmitReply {
         try request.validate()
-        let obstacle = await blocking { Self.obstacle(to: request) }
+        let (source, destination) = (request.source, request.destination)
+        let obstacle = await blocking {
+            Self.obstacle(from: source, to: destination, modelID: request.modelID)
+        }
         let reply = try await queue.perform(
             .submit(request, obstacle: obstacle),
             now: clock.now
@@ -68,17 +71,21 @@ extension LocalCoordinator {
         return submitted
     }
 
-    /// Returns what stands in the way of a new job in the file system.
-    private static func obstacle(to request: SubmitRequest) -> Problem? {
+    /// Returns what stands in the way of a job in the file system.
+    private static func obstacle(
+        from source: String,
+        to destination: String,
+        modelID: String
+    ) -> Problem? {
         do throws(SystemError) {
-            guard try Files.kind(of: request.source) == .folder else {
+            guard try Files.kind(of: source) == .folder else {
                 return Problem(
                     .sourceMissing,
-                    "\(request.source) is not a folder on the coordinator's machine.",
+                    "\(source) is not a folder on the coordinator's machine.",
                     next: "Submit a path that coordinator and workers share."
                 )
             }
-            let model = request.destination + "/" + DatasetLayout.modelFile(id: request.modelID)
+            let model = destination + "/" + DatasetLayout.modelFile(id: modelID)
             guard case .file = try Files.kind(of: model) else {
                 return Problem(
                     .modelMissing,
@@ -86,11 +93,11 @@ extension LocalCoordinator {
                     next: "Copy the model there, then submit again."
                 )
             }
-            let manifest = request.destination + "/" + DatasetLayout.manifestFile
+            let manifest = destination + "/" + DatasetLayout.manifestFile
             guard try Files.kind(of: manifest) == nil else {
                 return Problem(
                     .destinationComplete,
-                    "\(request.destination) holds a finished dataset.",
+                    "\(destination) holds a finished dataset.",
                     next: "Choose another destination, or remove it first."
                 )
             }
@@ -132,6 +139,15 @@ extension LocalCoordinator {
 
     package func cancel(_ job: JobID) async throws(APIError) -> JobStatus {
         try await queue.perform(.cancel(job), now: clock.now)
+        return try await self.job(job)
+    }
+
+    package func retry(_ job: JobID) async throws(APIError) -> JobStatus {
+        let status = try await self.job(job)
+        let obstacle = await blocking {
+            Self.obstacle(from: status.source, to: status.destination, modelID: status.modelID)
+        }
+        try await queue.perform(.retry(job, obstacle: obstacle), now: clock.now)
         return try await self.job(job)
     }
 }

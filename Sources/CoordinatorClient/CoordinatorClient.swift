@@ -95,6 +95,10 @@ package final class CoordinatorClient: CoordinatorAPI {
         try await call(request(.cancel, job))
     }
 
+    package func retry(_ job: JobID) async throws(APIError) -> JobStatus {
+        try await call(request(.retry, job))
+    }
+
     package func workers() async throws(APIError) -> WorkerList {
         try await call(request(.workers))
     }

@@ -21,6 +21,8 @@ package protocol CoordinatorAPI: Sendable {
     func resume(_ job: JobID) async throws(APIError) -> JobStatus
     /// Ends the job; nothing of it is committed after the answer.
     func cancel(_ job: JobID) async throws(APIError) -> JobStatus
+    /// Tries a failed job again; what is committed stays.
+    func retry(_ job: JobID) async throws(APIError) -> JobStatus
 
     /// Returns every worker, in the order they came.
     func workers() async throws(APIError) -> WorkerList

@@ -64,7 +64,7 @@ package struct Diagnosis: Equatable, Codable, Sendable {
             [
                 Finding(
                     "The job failed. \(job.failure ?? "")",
-                    next: "mend the cause, then submit the job again"
+                    next: "mend the cause, then flowpack retry \(job.job)"
                 )
             ]
         }

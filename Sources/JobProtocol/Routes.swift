@@ -16,7 +16,7 @@ package enum TokenScope: String, CaseIterable, Sendable {
 
 /// Every path of the coordinator, the one list that server and client use.
 package enum Route: String, CaseIterable, Sendable {
-    case submit, jobs, job, explain, events, pause, resume, cancel
+    case submit, jobs, job, explain, events, pause, resume, cancel, retry
     case workers, register, heartbeat, pauseWorker, resumeWorker, drainWorker
     case lease, complete, clear, fail, release
     case health, readiness, metrics, version
@@ -31,7 +31,7 @@ extension Route {
     package var method: Method {
         switch self {
         case .jobs, .job, .explain, .events, .workers, .health, .readiness, .metrics, .version: .get
-        case .submit, .pause, .resume, .cancel, .register, .heartbeat, .pauseWorker,
+        case .submit, .pause, .resume, .cancel, .retry, .register, .heartbeat, .pauseWorker,
             .resumeWorker, .drainWorker, .lease, .complete, .clear, .fail, .release:
             .post
         }
@@ -47,6 +47,7 @@ extension Route {
         case .pause: "/v1/jobs/{job}/pause"
         case .resume: "/v1/jobs/{job}/resume"
         case .cancel: "/v1/jobs/{job}/cancel"
+        case .retry: "/v1/jobs/{job}/retry"
         case .workers, .register: "/v1/workers"
         case .heartbeat: "/v1/workers/{worker}/heartbeat"
         case .pauseWorker: "/v1/workers/{worker}/pause"
@@ -68,7 +69,7 @@ extension Route {
     package var scope: TokenScope? {
         switch self {
         case .jobs, .job, .explain, .events, .workers, .metrics: .read
-        case .submit, .pause, .resume, .cancel: .submit
+        case .submit, .pause, .resume, .cancel, .retry: .submit
         case .register, .heartbeat, .lease, .complete, .clear, .fail, .release: .worker
         case .pauseWorker, .resumeWorker, .drainWorker: .admin
         case .health, .readiness, .version: nil

@@ -5,12 +5,13 @@
 package protocol LifecycleState: RawRepresentable<String>, CaseIterable, Hashable, Codable,
     Sendable
 {
-    /// The states that may follow this one; empty for an end state.
+    /// The states that may follow this one.
     var successors: Set<Self> { get }
+    /// Whether nothing follows, unless somebody asks for it.
+    var isFinal: Bool { get }
 }
 
 extension LifecycleState {
-    /// Whether nothing can follow.
     package var isFinal: Bool { successors.isEmpty }
 }
 
@@ -34,7 +35,7 @@ package enum JobState: String, LifecycleState {
     case cancelling
     /// Ended by its user. Nothing is committed any more.
     case cancelled
-    /// Ended by an error, which the job's `failure` tells.
+    /// Ended by an error, which the job's `failure` tells; may be tried again.
     case failed
 
     package var successors: Set<JobState> {
@@ -45,9 +46,12 @@ package enum JobState: String, LifecycleState {
         case .running: [.paused, .sealing, .cancelling, .failed]
         case .sealing: [.completed, .completedWithFallbacks, .failed]
         case .cancelling: [.cancelled]
-        case .completed, .completedWithFallbacks, .cancelled, .failed: []
+        case .failed: [.planning, .queued, .running]
+        case .completed, .completedWithFallbacks, .cancelled: []
         }
     }
+
+    package var isFinal: Bool { self == .failed || successors.isEmpty }
 
     /// Whether the shards of a job in this state may be leased.
     package var isLeasable: Bool { self == .queued || self == .running }
@@ -63,9 +67,9 @@ package enum ShardState: String, LifecycleState {
     case committed
     /// An attempt failed; pending again when its backoff is over.
     case retryWait = "retry_wait"
-    /// Failed too often.
+    /// Failed too often; pending again when its job is tried again.
     case quarantined
-    /// Its job was cancelled first.
+    /// Its job was cancelled or failed first; pending again when a failed job is tried again.
     case cancelled
 
     package var successors: Set<ShardState> {
@@ -73,7 +77,8 @@ package enum ShardState: String, LifecycleState {
         case .pending: [.leased, .cancelled]
         case .leased: [.committed, .retryWait, .pending, .quarantined, .cancelled]
         case .retryWait: [.pending, .cancelled]
-        case .committed, .quarantined, .cancelled: []
+        case .quarantined, .cancelled: [.pending]
+        case .committed: []
         }
     }
 }

@@ -29,7 +29,7 @@ struct Flowpack: AsyncParsableCommand {
                 name: "Jobs of a coordinator",
                 subcommands: [
                     Submit.self, Jobs.self, Status.self, Watch.self, Explain.self, Pause.self,
-                    Resume.self, Cancel.self, Workers.self, Drain.self,
+                    Resume.self, Cancel.self, Retry.self, Workers.self, Drain.self,
                 ]
             ),
             CommandGroup(name: "This machine", subcommands: [Selftest.self, Bench.self]),

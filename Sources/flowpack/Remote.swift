@@ -276,6 +276,24 @@ struct Cancel: AsyncParsableCommand {
     }
 }
 
+struct Retry: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Tries a failed job again; what is committed stays."
+    )
+
+    @OptionGroup var argument: JobArgument
+
+    @OptionGroup var coordinator: CoordinatorOptions
+    @OptionGroup var output: JSONOption
+
+    func run() async throws {
+        printStatus(
+            try await coordinator.client(for: .submit).retry(argument.job),
+            json: output.json
+        )
+    }
+}
+
 struct Drain: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Makes a worker finish what it holds and leave; needs an admin's token."

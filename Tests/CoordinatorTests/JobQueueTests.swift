@@ -305,6 +305,39 @@ struct JobQueueTests {
         }
     }
 
+    @Test func aFailedJobGoesOnWhereItWas() async throws {
+        try await withQueue { queue, _ in
+            let job = try await queue.makeJob(shards: 4)
+            let leases = try await queue.lease("a", 3, now: at(0))
+            _ = await queue.complete(completion(of: leases[0]), now: at(1))
+            let report = FailureReport(lease: leases[1], failureClass: .config, message: "no model")
+            try await queue.perform(.fail(report), now: at(1))
+            #expect(
+                try await queue.status(of: job, now: at(2)).shards
+                    == ["committed": 1, "quarantined": 1, "cancelled": 1, "leased": 1]
+            )
+
+            for _ in 0..<2 {
+                try await queue.perform(.retry(job, obstacle: nil), now: at(3))
+            }
+
+            let status = try await queue.status(of: job, now: at(3))
+            #expect(status.state == .running)
+            #expect(status.failure == nil)
+            #expect(status.finishedMilliseconds == nil)
+            #expect(status.shards == ["committed": 1, "pending": 2, "leased": 1])
+            let again = try await queue.lease("a", 3, now: at(4))
+            #expect(again.count == 2)
+            for lease in again + [leases[2]] {
+                #expect(
+                    await queue.complete(completion(of: lease), now: at(5)) == .outcome(.committed)
+                )
+            }
+            #expect(try await queue.state(of: job) == .sealing)
+            #expect(try await queue.miscounts() == [])
+        }
+    }
+
     @Test func aWorkerThatFindsItsOwnOutputWrongGetsNoMore() async throws {
         try await withQueue { queue, _ in
             _ = try await queue.makeJob(shards: 2)

@@ -100,6 +100,31 @@ struct TransitionTests {
         #expect(course(command, state(job)) == expectation(table, job))
     }
 
+    @Test(arguments: JobState.allCases)
+    func onlyAFailedJobIsTriedAgain(job: JobState) {
+        let table: [JobState: [JobState]] = [
+            .failed: [.queued], .planning: [], .queued: [], .running: [], .paused: [],
+            .sealing: [],
+        ]
+        let command = Command.retry(id, obstacle: nil)
+        #expect(course(command, state(job)) == expectation(table, job))
+    }
+
+    @Test func aRetryDoesNotTakeTheDestinationOfAnotherJob() {
+        var failed = state(.failed)
+        failed.jobs[JobID(rawValue: 2)] = JobRecord(
+            id: JobID(rawValue: 2),
+            source: "/in",
+            destination: "/out",
+            modelID: digest("d"),
+            shardBytes: 1,
+            idempotencyKey: nil,
+            createdAt: at(0),
+            state: .running
+        )
+        #expect(course(.retry(id, obstacle: nil), failed) == .refused(.destinationBusy))
+    }
+
     @Test func theScanOfAnEmptySourceSealsTheJob() {
         var empty = state(.planning)
         empty.shards = [:]

@@ -175,6 +175,7 @@ final class FakeCoordinator: CoordinatorAPI {
     func pause(_ job: JobID) async throws(APIError) -> JobStatus { throw unused }
     func resume(_ job: JobID) async throws(APIError) -> JobStatus { throw unused }
     func cancel(_ job: JobID) async throws(APIError) -> JobStatus { throw unused }
+    func retry(_ job: JobID) async throws(APIError) -> JobStatus { throw unused }
     func workers() async throws(APIError) -> WorkerList { throw unused }
     func pauseWorker(_ worker: WorkerID) async throws(APIError) -> Acknowledgement { throw unused }
     func resumeWorker(_ worker: WorkerID) async throws(APIError) -> Acknowledgement { throw unused }

@@ -92,6 +92,8 @@ struct Handlers: Sendable {
             return .json(try await coordinator.resume(try id(parameter)))
         case .cancel:
             return .json(try await coordinator.cancel(try id(parameter)))
+        case .retry:
+            return .json(try await coordinator.retry(try id(parameter)))
         case .workers:
             return .json(try await coordinator.workers())
         case .pauseWorker:

@@ -21,6 +21,8 @@ package enum Command: Sendable {
     case pause(JobID)
     case resume(JobID)
     case cancel(JobID)
+    /// A failed job is tried again. `obstacle` as for `submit`.
+    case retry(JobID, obstacle: Problem?)
 
     case register(WorkerRegistration)
     case pauseWorker(WorkerID)
@@ -85,6 +87,8 @@ package enum Effect: Equatable, Sendable {
     case changeShard(ShardRecord, ShardRecord)
     /// Moves every pending or waiting shard of the job to `cancelled`.
     case cancelOpenShards(JobID)
+    /// Moves every shard of the job that was given up or cancelled to `pending`, its tries forgotten.
+    case reopenShards(JobID)
     case insertAttempt(AttemptRecord)
     case changeAttempt(AttemptRecord, AttemptRecord)
     case insertWorker(WorkerRecord)

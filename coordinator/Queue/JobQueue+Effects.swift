@@ -10,6 +10,7 @@ extension JobQueue {
         case .insertShard(let shard, let samples): try insert(shard, samples, db)
         case .changeShard(let before, let after): try change(before, after, db)
         case .cancelOpenShards(let job): try cancelOpenShards(of: job, db)
+        case .reopenShards(let job): try reopenShards(of: job, db)
         case .insertAttempt(let attempt): try insert(attempt, db)
         case .changeAttempt(let before, let after): try change(before, after, db)
         case .insertWorker(let worker): try insert(worker, db)
@@ -154,23 +155,36 @@ extension JobQueue {
     }
 
     private static func cancelOpenShards(of job: JobID, _ db: Database) throws {
-        let tallies = try tallies(of: job, in: db)
-        for open in [ShardState.pending, .retryWait] {
-            guard let tally = tallies[open], tally.shards > 0 else { continue }
-            try execute(
-                """
-                UPDATE shard SET state = 'cancelled', not_before_ms = NULL
-                WHERE job = ? AND state = ?
-                """,
-                [job.rawValue, open.rawValue],
-                db
-            )
-            guard db.changesCount == tally.shards else {
-                throw RowError(description: "job \(job) has miscounted its open shards")
-            }
-            try subtract(tally, from: job, "shard", open.rawValue, db)
-            try add(tally, to: job, "shard", ShardState.cancelled.rawValue, db)
+        for state in ShardState.open {
+            try move(state, to: .cancelled, of: job, setting: "not_before_ms = NULL", db)
         }
+    }
+
+    private static func reopenShards(of job: JobID, _ db: Database) throws {
+        for state in ShardState.reopenable {
+            try move(state, to: .pending, of: job, setting: "failures = 0, crashes = 0", db)
+        }
+    }
+
+    /// Moves every shard of a job from one state to another, with its counters.
+    private static func move(
+        _ before: ShardState,
+        to after: ShardState,
+        of job: JobID,
+        setting columns: String,
+        _ db: Database
+    ) throws {
+        guard let tally = try tallies(of: job, in: db)[before], tally.shards > 0 else { return }
+        try execute(
+            "UPDATE shard SET state = ?, \(columns) WHERE job = ? AND state = ?",
+            [after.rawValue, job.rawValue, before.rawValue],
+            db
+        )
+        guard db.changesCount == tally.shards else {
+            throw RowError(description: "job \(job) has miscounted its \(before.rawValue) shards")
+        }
+        try subtract(tally, from: job, "shard", before.rawValue, db)
+        try add(tally, to: job, "shard", after.rawValue, db)
     }
 
     private static func insert(_ attempt: AttemptRecord, _ db: Database) throws {

@@ -41,6 +41,11 @@ private struct Loader {
                 [request.idempotencyKey]
             )
             try loadJobs("destination = ? AND \(JobQueue.isUnfinished)", [request.destination])
+        case .retry(let job, _):
+            try load(job)
+            if let destination = state.jobs[job]?.destination {
+                try loadJobs("destination = ? AND \(JobQueue.isUnfinished)", [destination])
+            }
         case .appendShard(let job, _, _):
             state.nextShard = ShardID(rawValue: try next("shard"))
             try load(job)

@@ -169,7 +169,7 @@ extension Effect {
     /// Whether somebody who waits may have something to do now.
     fileprivate var makesWork: Bool {
         switch self {
-        case .insertJob, .changeJob, .insertShard: true
+        case .insertJob, .changeJob, .insertShard, .reopenShards: true
         case .changeShard(_, let after): after.state == .pending
         default: false
         }

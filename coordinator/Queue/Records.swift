@@ -50,6 +50,13 @@ package struct JobRecord: Equatable, Sendable {
     }
 }
 
+extension ShardState {
+    /// States of shards that no worker holds and that are still to be done.
+    static let open: [ShardState] = [.pending, .retryWait]
+    /// States of shards that a failed job left undone.
+    static let reopenable: [ShardState] = [.quarantined, .cancelled]
+}
+
 /// A row of the table `shard`.
 package struct ShardRecord: Equatable, Sendable {
     package let id: ShardID

@@ -115,12 +115,35 @@ extension Transition {
             return job.state.isFinal || job.isOver
                 ? .failure(.wrongState(job, "be resumed")) : .success(.done)
         }
+        goOn(id)
+        return .success(.done)
+    }
+
+    mutating func retry(_ id: JobID, obstacle: Problem?) -> Result<Reply, Problem> {
+        guard let job = state.jobs[id] else { return .failure(.noJob(id)) }
+        guard job.state == .failed else {
+            // A repeated call finds the job on its way.
+            return job.state.isFinal || job.isOver
+                ? .failure(.wrongState(job, "be tried again")) : .success(.done)
+        }
+        // The jobs loaded are this one and those that write to its destination.
+        if let other = state.jobs.values.first(where: { !$0.state.isFinal }) {
+            return .failure(.busy(job.destination, by: other.id))
+        }
+        if let obstacle { return .failure(obstacle) }
+        reopenShards(of: id)
+        goOn(id)
+        return .success(.done)
+    }
+
+    /// Takes a job to where its shards say that it is.
+    private mutating func goOn(_ id: JobID) {
         let hasShards = (state.tallies[id] ?? [:]).values.contains { $0.shards > 0 }
         change(id) { job in
             job.state = job.startedAt != nil ? .running : hasShards ? .queued : .planning
+            job.failure = nil
         }
         settle(id)
-        return .success(.done)
     }
 
     mutating func cancel(_ id: JobID) -> Result<Reply, Problem> {

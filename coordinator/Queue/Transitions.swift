@@ -48,6 +48,7 @@ struct Transition {
         case .pause(let job): pause(job)
         case .resume(let job): resume(job)
         case .cancel(let job): cancel(job)
+        case .retry(let job, let obstacle): retry(job, obstacle: obstacle)
         case .register(let registration): register(registration)
         case .pauseWorker(let worker): steer(worker, to: .paused)
         case .resumeWorker(let worker): steer(worker, to: .active)
@@ -131,9 +132,7 @@ extension Transition {
                 before.state.successors.contains(after.state),
                 "a job cannot go from \(before.state) to \(after.state)"
             )
-            if after.state.isFinal {
-                after.finishedAt = now
-            }
+            after.finishedAt = after.state.isFinal ? now : nil
         }
         state.jobs[id] = after
         effects.append(.changeJob(before, after))
@@ -279,12 +278,22 @@ extension Transition {
     }
 
     mutating func cancelOpenShards(of job: JobID) {
-        for open in [ShardState.pending, .retryWait] {
-            guard let tally = state.tallies[job]?[open], tally.shards > 0 else { continue }
-            state.tallies[job]?[open] = .zero
-            state.tallies[job, default: [:]][.cancelled, default: .zero] += tally
-        }
+        move(ShardState.open, to: .cancelled, of: job)
         effects.append(.cancelOpenShards(job))
+    }
+
+    mutating func reopenShards(of job: JobID) {
+        move(ShardState.reopenable, to: .pending, of: job)
+        effects.append(.reopenShards(job))
+    }
+
+    /// Moves tallies as an effect on all shards in some states will.
+    private mutating func move(_ states: [ShardState], to next: ShardState, of job: JobID) {
+        for before in states {
+            guard let tally = state.tallies[job]?[before], tally.shards > 0 else { continue }
+            state.tallies[job]?[before] = .zero
+            state.tallies[job, default: [:]][next, default: .zero] += tally
+        }
     }
 
     /// Moves a job on when its last shard was committed or its last lease came back.
