@@ -13,7 +13,7 @@ struct Faults: OptionSet {
     static let lostAnswers = Faults(rawValue: 1 << 1)
     /// A message arrives twice.
     static let duplicates = Faults(rawValue: 1 << 2)
-    /// A message arrives, and once more much later.
+    /// A message arrives much later, when its sender has given it up.
     static let delays = Faults(rawValue: 1 << 3)
     /// A worker dies, and another takes its place.
     static let deaths = Faults(rawValue: 1 << 4)
@@ -34,8 +34,11 @@ struct Faults: OptionSet {
     /// The user cancels the second job.
     static let cancels = Faults(rawValue: 1 << 12)
 
+    /// A worker stands still for minutes and then goes on as if nothing had happened.
+    static let stalls = Faults(rawValue: 1 << 13)
+
     /// Each kind, or not, by the toss of a coin.
     static func random(using generator: inout SeededGenerator) -> Faults {
-        Faults(rawValue: .random(in: 0..<1 << 13, using: &generator))
+        Faults(rawValue: .random(in: 0..<1 << 14, using: &generator))
     }
 }

@@ -24,6 +24,8 @@ struct Simulation {
         var isRegistered = false
         var leases: [LeaseID] = []
         var beatAt = Timestamp(milliseconds: 0)
+        /// Set while it stands still.
+        var stalledUntil: Timestamp?
     }
 
     /// The scan of a job's source.
@@ -129,8 +131,13 @@ struct Simulation {
         // Every worker acts twice or thrice a minute, however many there are.
         let pause = Int64.random(in: 0...Int64(40_000 / workers.count), using: &generator)
         now = Timestamp(milliseconds: now.milliseconds + pause)
-        for index in workers.indices where now.seconds(since: workers[index].beatAt) >= 15 {
-            try await beat(index)
+        for index in workers.indices {
+            if let end = workers[index].stalledUntil, end <= now {
+                // Its next heartbeat is some time away: until then it believes in its leases.
+                workers[index].stalledUntil = nil
+                workers[index].beatAt = now
+            }
+            if now.seconds(since: workers[index].beatAt) >= 15 { try await beat(index) }
         }
         switch Int.random(in: 0..<100, using: &generator) {
         case 0..<8: try await plan()
@@ -147,6 +154,11 @@ struct Simulation {
             for job in Self.jobs { try await perform(.resume(job)) }
         case 29 where isOn(.cancels): try await cancel()
         case 30..<34: try await seal()
+        case 34 where isOn(.stalls):
+            let index = Int.random(in: workers.indices, using: &generator)
+            workers[index].stalledUntil = now.advanced(
+                bySeconds: .random(in: 30...300, using: &generator)
+            )
         default: try await act(.random(in: workers.indices, using: &generator))
         }
     }
@@ -212,6 +224,7 @@ struct Simulation {
     // MARK: Workers
 
     private mutating func act(_ index: Int) async throws {
+        guard workers[index].stalledUntil == nil else { return }
         guard workers[index].isRegistered else { return try await register(index) }
         let lease = workers[index].leases.randomElement(using: &generator)
         switch (Int.random(in: 0..<10, using: &generator), lease) {
@@ -252,7 +265,7 @@ struct Simulation {
     }
 
     private mutating func beat(_ index: Int) async throws {
-        guard workers[index].isRegistered else { return }
+        guard workers[index].isRegistered, workers[index].stalledUntil == nil else { return }
         workers[index].beatAt = now
         let heartbeat = Heartbeat(
             worker: workers[index].id,
@@ -343,7 +356,10 @@ struct Simulation {
     /// Sends a worker's message, through whatever the network does to it.
     private mutating func send(_ command: Command) async throws -> Answer {
         if isOn(.lostRequests), chance(10) { return .lost }
-        if isOn(.delays), chance(10) { late.append(command) }
+        if isOn(.delays), chance(10) {
+            late.append(command)
+            return .lost
+        }
         if isOn(.duplicates), chance(10) { try await perform(command) }
         let answer = try await perform(command)
         return isOn(.lostAnswers) && chance(10) ? .lost : answer
