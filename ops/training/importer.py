@@ -145,11 +145,15 @@ def residual_layers(ops, tensors):
 
 
 def channel_steps(layer, parts, input_steps):
-    """Output steps [O] that give the weights into each channel the size WEIGHT_SIZE."""
+    """Output steps [O] that give the weights into each channel the size WEIGHT_SIZE.
+
+    Channels without weights get the step of the largest ones; without any, the choice is free.
+    """
     ratio = parts.ratio(layer.multiplier_bits) / layer.gain
     weight = parts.weight * ratio.view(-1, 1, 1, 1) / input_steps.view(1, -1, 1, 1)
     size = weight.square().mean((1, 2, 3)).sqrt()
-    return WEIGHT_SIZE / torch.where(size > 0, size, size.max())
+    largest = size.max() if size.any() else torch.ones_like(size[0])
+    return WEIGHT_SIZE / torch.where(size > 0, size, largest)
 
 
 def restore(layer, parts, input_steps, output_steps):

@@ -124,6 +124,14 @@ def test_a_multiplier_that_was_rounded_up_to_a_power_of_two_keeps_its_shift():
     assert_same_model(integer_model(import_flow(model, "rounded")), model)
 
 
+def test_a_layer_without_weights_is_imported():
+    model = tiny_model("tiny-lifting")
+    name = next(name for name in model.arrays if name.endswith("one.weight"))
+    model.arrays[name] = np.zeros_like(model.arrays[name])
+    model = IntegerModel(model.flow, model.arrays)
+    assert_same_model(integer_model(import_flow(model, "dead")), model)
+
+
 def test_other_networks_are_refused():
     model = tiny_model("tiny-lifting")
     model.flow["levels"][0]["steps"][0]["network"]["ops"].pop()
