@@ -149,16 +149,35 @@ private func printStatus(_ job: JobStatus, json: Bool) {
     Console.table(rows)
 }
 
-struct Status: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(abstract: "Shows one job.")
-
+/// What the commands take that ask something of a job and show how it stands then.
+struct JobOptions: ParsableArguments {
     @OptionGroup var argument: JobArgument
 
     @OptionGroup var coordinator: CoordinatorOptions
     @OptionGroup var output: JSONOption
 
+    /// Prints the status that a request answers with.
+    ///
+    /// - Parameters:
+    ///   - scope: What the token must allow.
+    ///   - request: Asks the coordinator about the job.
+    /// - Throws: What the options lack; what the coordinator refuses.
+    func printStatus(
+        for scope: TokenScope,
+        _ request: (CoordinatorClient, JobID) async throws -> JobStatus
+    ) async throws {
+        let status = try await request(coordinator.client(for: scope), argument.job)
+        flowpack.printStatus(status, json: output.json)
+    }
+}
+
+struct Status: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "Shows one job.")
+
+    @OptionGroup var options: JobOptions
+
     func run() async throws {
-        printStatus(try await coordinator.client(for: .read).job(argument.job), json: output.json)
+        try await options.printStatus(for: .read) { try await $0.job($1) }
     }
 }
 
@@ -229,32 +248,20 @@ struct Pause: AsyncParsableCommand {
         abstract: "Leases out no more shards of a job until it is resumed."
     )
 
-    @OptionGroup var argument: JobArgument
-
-    @OptionGroup var coordinator: CoordinatorOptions
-    @OptionGroup var output: JSONOption
+    @OptionGroup var options: JobOptions
 
     func run() async throws {
-        printStatus(
-            try await coordinator.client(for: .submit).pause(argument.job),
-            json: output.json
-        )
+        try await options.printStatus(for: .submit) { try await $0.pause($1) }
     }
 }
 
 struct Resume: AsyncParsableCommand {
     static let configuration = CommandConfiguration(abstract: "Takes back a pause.")
 
-    @OptionGroup var argument: JobArgument
-
-    @OptionGroup var coordinator: CoordinatorOptions
-    @OptionGroup var output: JSONOption
+    @OptionGroup var options: JobOptions
 
     func run() async throws {
-        printStatus(
-            try await coordinator.client(for: .submit).resume(argument.job),
-            json: output.json
-        )
+        try await options.printStatus(for: .submit) { try await $0.resume($1) }
     }
 }
 
@@ -263,16 +270,10 @@ struct Cancel: AsyncParsableCommand {
         abstract: "Ends a job; what is committed stays, nothing is added."
     )
 
-    @OptionGroup var argument: JobArgument
-
-    @OptionGroup var coordinator: CoordinatorOptions
-    @OptionGroup var output: JSONOption
+    @OptionGroup var options: JobOptions
 
     func run() async throws {
-        printStatus(
-            try await coordinator.client(for: .submit).cancel(argument.job),
-            json: output.json
-        )
+        try await options.printStatus(for: .submit) { try await $0.cancel($1) }
     }
 }
 
@@ -281,16 +282,10 @@ struct Retry: AsyncParsableCommand {
         abstract: "Tries a failed job again; what is committed stays."
     )
 
-    @OptionGroup var argument: JobArgument
-
-    @OptionGroup var coordinator: CoordinatorOptions
-    @OptionGroup var output: JSONOption
+    @OptionGroup var options: JobOptions
 
     func run() async throws {
-        printStatus(
-            try await coordinator.client(for: .submit).retry(argument.job),
-            json: output.json
-        )
+        try await options.printStatus(for: .submit) { try await $0.retry($1) }
     }
 }
 

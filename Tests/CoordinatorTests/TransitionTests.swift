@@ -6,10 +6,8 @@ import Testing
 struct TransitionTests {
     private let id = JobID(rawValue: 1)
 
-    /// A queue of one job with one pending shard, in the given state.
-    private func state(_ job: JobState, isScanFinished: Bool = false) -> QueueState {
-        var state = QueueState(incarnation: 1)
-        var record = JobRecord(
+    private func record(_ id: JobID, _ state: JobState) -> JobRecord {
+        JobRecord(
             id: id,
             source: "/in",
             destination: "/out",
@@ -17,8 +15,14 @@ struct TransitionTests {
             shardBytes: 1,
             idempotencyKey: nil,
             createdAt: at(0),
-            state: job
+            state: state
         )
+    }
+
+    /// A queue of one job with one pending shard, in the given state.
+    private func state(_ job: JobState, isScanFinished: Bool = false) -> QueueState {
+        var state = QueueState(incarnation: 1)
+        var record = record(id, job)
         record.isScanFinished = isScanFinished
         state.jobs[id] = record
         let shard = ShardRecord(
@@ -112,16 +116,8 @@ struct TransitionTests {
 
     @Test func aRetryDoesNotTakeTheDestinationOfAnotherJob() {
         var failed = state(.failed)
-        failed.jobs[JobID(rawValue: 2)] = JobRecord(
-            id: JobID(rawValue: 2),
-            source: "/in",
-            destination: "/out",
-            modelID: digest("d"),
-            shardBytes: 1,
-            idempotencyKey: nil,
-            createdAt: at(0),
-            state: .running
-        )
+        let other = JobID(rawValue: 2)
+        failed.jobs[other] = record(other, .running)
         #expect(course(.retry(id, obstacle: nil), failed) == .refused(.destinationBusy))
     }
 

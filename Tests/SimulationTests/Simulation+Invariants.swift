@@ -42,13 +42,7 @@ extension Simulation {
                 db,
                 sql: "SELECT fence FROM shard WHERE state = 'leased' AND id = \(shard)"
             )
-        }.map { packed in
-            let fence = Fence(
-                incarnation: UInt32(packed >> 32),
-                counter: UInt32(truncatingIfNeeded: packed)
-            )
-            return LeaseID(shard: shard, fence: fence)
-        }
+        }.map { LeaseID(shard: shard, fence: Fence(packed: $0)) }
     }
 
     /// Failures and losses of all shards together.

@@ -25,24 +25,25 @@ package struct PoisonSearch: Equatable, Codable, Sendable {
 
     /// Notes that a worker survived the probe.
     package mutating func clear() {
-        parts.removeFirst()
-        losses = 0
+        goOn()
     }
 
     /// Notes that a worker was lost on the probe; on a single sample it takes several.
     package mutating func lose() {
-        let part = parts.removeFirst()
+        let part = parts[0]
         guard part.count == 1 else {
-            parts = Self.halves(of: part) + parts
+            parts.replaceSubrange(0..<1, with: Self.halves(of: part))
             return
         }
         losses += 1
-        if losses < Limits.suspectLosses {
-            parts.insert(part, at: 0)
-        } else {
-            found = (found + part).sorted()
-            losses = 0
-        }
+        guard losses == Limits.suspectLosses else { return }
+        found = (found + part).sorted()
+        goOn()
+    }
+
+    private mutating func goOn() {
+        parts.removeFirst()
+        losses = 0
     }
 
     /// Begins again, because workers are lost on the whole after all; after several searches every

@@ -1,5 +1,5 @@
 import GRDB
-import JobProtocol
+package import JobProtocol
 
 // How records and rows become each other.
 
@@ -12,7 +12,8 @@ extension Fence {
     /// The form in the database: incarnation << 32 | counter.
     var packed: Int64 { Int64(incarnation) << 32 | Int64(counter) }
 
-    init(packed: Int64) {
+    /// A fence from its form in the database.
+    package init(packed: Int64) {
         self.init(
             incarnation: UInt32(truncatingIfNeeded: packed >> 32),
             counter: UInt32(truncatingIfNeeded: packed)
