@@ -15,6 +15,9 @@ package struct BlockAnalysis: Sendable {
     /// The corrections of the scales, chosen over all images; nil if the model has none.
     let offsets: ScaleOffsets?
 
+    /// How each image was mirrored; nil if the model codes images as they are.
+    let mirrorings: [Mirroring]?
+
     /// The instruction set to encode with; the payload does not depend on it.
     let isa: InstructionSet
 
@@ -31,8 +34,8 @@ package struct BlockAnalysis: Sendable {
     /// Encodes some of the images, in their order.
     ///
     /// - Parameter isKept: Says for an image's index whether it is encoded.
-    /// - Returns: The payload, empty if there are none: the corrections of the scales, if the model
-    ///   asks for them, and one rANS stream. Without corrections it is the same as that of a block of
+    /// - Returns: The payload, empty if there are none: the corrections of the scales and the
+    ///   mirrorings, if the model asks for them, and one rANS stream. Without corrections it is the same as that of a block of
     ///   only these images.
     package func encode(keeping isKept: (Int) -> Bool) -> [UInt8] {
         let kept = (0..<imageCount).filter(isKept)
@@ -49,6 +52,7 @@ package struct BlockAnalysis: Sendable {
             }
         }
         let stream = encoder.finish(lanes: RANS.lanes(largestPass: sizes.max() ?? 0))
-        return (offsets?.bytes ?? []) + stream
+        let mirrorings = mirrorings.map { all in Mirroring.bytes(kept.map { all[$0] }) }
+        return (offsets?.bytes ?? []) + (mirrorings ?? []) + stream
     }
 }

@@ -30,6 +30,38 @@ package struct BlockCodec: Sendable {
     /// - Parameter images: 8-bit RGB images of one size, within ``BlockLimits``.
     /// - Returns: The block, ready for the choice of images and encoding.
     package func analyse(_ images: [Image]) -> BlockAnalysis {
+        guard model.mirrors else { return analyse(images, mirrorings: nil) }
+        let mirrorings = cheapestMirrorings(of: images)
+        return analyse(mirrorings.applied(to: images), mirrorings: mirrorings)
+    }
+
+    /// Returns the mirroring of each image that costs the fewest bits, of equals the first; none of
+    /// images that are too large for the search.
+    private func cheapestMirrorings(of images: [Image]) -> [Mirroring] {
+        guard images.allSatisfy({ $0.pixelCount <= Mirroring.searchedPixels }) else {
+            return [Mirroring](repeating: [], count: images.count)
+        }
+        var cheapest = [(mirroring: Mirroring, cost: Int)](
+            repeating: ([], .max),
+            count: images.count
+        )
+        for mirroring in Mirroring.allCases {
+            let analysis = analyse(images.map(mirroring.applied), mirrorings: nil)
+            for image in images.indices {
+                let cost = analysis.cost(ofImage: image)
+                if cost < cheapest[image].cost { cheapest[image] = (mirroring, cost) }
+            }
+        }
+        return cheapest.map(\.mirroring)
+    }
+
+    /// Runs the flow on images that are mirrored already.
+    ///
+    /// - Parameters:
+    ///   - images: The block.
+    ///   - mirrorings: What the payload is to say of each image; nil for nothing.
+    /// - Returns: The block, ready for encoding.
+    func analyse(_ images: [Image], mirrorings: [Mirroring]?) -> BlockAnalysis {
         guard let first = images.first else {
             preconditionFailure("a block holds at least one image")
         }
@@ -65,6 +97,7 @@ package struct BlockCodec: Sendable {
             passes: passes,
             imageCount: images.count,
             offsets: offsets,
+            mirrorings: mirrorings,
             isa: engine.isa
         )
     }
@@ -89,9 +122,14 @@ package struct BlockCodec: Sendable {
             throw BitstreamError(.invalidGeometry, byteOffset: 0)
         }
         let shapes = model.passShapes(width: width, height: height)
-        let (offsets, begin) =
+        var (offsets, begin) =
             model.correctsScales
             ? try ScaleOffsets.read(payload, channels: shapes.map(\.channels)) : (nil, 0)
+        var mirrorings: [Mirroring]?
+        if model.mirrors {
+            mirrorings = try Mirroring.read(payload[begin...], count: count)
+            begin += Mirroring.sectionSize(count: count)
+        }
         let largestPass = shapes.reduce(0) { max($0, $1.symbolsPerImage) } * count
         var decoder = try RANSDecoder(
             payload[begin...],
@@ -107,7 +145,14 @@ package struct BlockCodec: Sendable {
                 try decoder.finish()
             }
         }
-        return images.map(Image.init)
+        return mirrorings?.applied(to: images.map(Image.init)) ?? images.map(Image.init)
+    }
+}
+
+extension [Mirroring] {
+    /// Returns the mirror image of each image.
+    func applied(to images: [Image]) -> [Image] {
+        zip(self, images).map { $0.applied(to: $1) }
     }
 }
 

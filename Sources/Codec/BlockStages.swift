@@ -15,7 +15,8 @@ package struct BlockStages: Sendable {
         case intervals
         /// Intervals to payload.
         case ransEncode = "rans_encode"
-        /// Images to payload: the three stages above.
+        /// Images to payload: the three stages above, and the search for mirrorings if the model
+        /// asks for them.
         case encode
         /// Payload to latents, with the search for each symbol.
         case ransDecode = "rans_decode"
@@ -33,6 +34,8 @@ package struct BlockStages: Sendable {
     }
 
     private let images: [Image]
+    /// As the flow codes them.
+    private let mirrored: [Image]
     private let planarImages: [PlanarImage]
     private let engine: any FlowEngine
     private let recording: ReplayEngine
@@ -57,13 +60,14 @@ package struct BlockStages: Sendable {
         verifier: any FlowEngine
     ) throws(LogisticCDF.TableError) {
         self.images = images
-        self.planarImages = images.map(PlanarImage.init)
         self.engine = engine
-        self.recording = ReplayEngine(recording: engine, images: planarImages)
         self.codec = try BlockCodec(engine: engine)
         self.verifier = try BlockCodec(engine: verifier)
+        self.analysis = codec.analyse(images)
+        self.mirrored = analysis.mirrorings?.applied(to: images) ?? images
+        self.planarImages = mirrored.map(PlanarImage.init)
+        self.recording = ReplayEngine(recording: engine, images: planarImages)
         self.replay = try BlockCodec(engine: recording)
-        self.analysis = replay.analyse(images)
         self.payload = analysis.encode { _ in true }
     }
 
@@ -76,7 +80,9 @@ package struct BlockStages: Sendable {
         case .forward:
             engine.forward(planarImages) { _, _, _, _ in }
             return true
-        case .intervals: return replay.analyse(images).imageCount == images.count
+        case .intervals:
+            let analysis = replay.analyse(mirrored, mirrorings: analysis.mirrorings)
+            return analysis.imageCount == images.count
         case .ransEncode: return analysis.encode { _ in true } == payload
         case .encode: return codec.analyse(images).encode { _ in true } == payload
         case .ransDecode: return decode(on: replay)

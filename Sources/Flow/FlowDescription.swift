@@ -6,10 +6,13 @@ struct FlowDescription: Decodable {
     let channels: Int
     let colour: ColourTransform
     let correctsScales: Bool
+    let mirrors: Bool
     let levels: [LevelDescription]
 
     init(from decoder: any Decoder) throws {
-        let fields = try decoder.fields(["channels", "colour", "correctsScales", "levels"])
+        let fields = try decoder.fields([
+            "channels", "colour", "correctsScales", "mirrors", "levels",
+        ])
         self.channels = try fields.decode("channels")
         let colour: String = try fields.decode("colour")
         guard let transform = ColourTransform(rawValue: colour) else {
@@ -17,6 +20,7 @@ struct FlowDescription: Decodable {
         }
         self.colour = transform
         self.correctsScales = try fields.decodeIfPresent("correctsScales") ?? false
+        self.mirrors = try fields.decodeIfPresent("mirrors") ?? false
         self.levels = try fields.decode("levels")
     }
 }

@@ -83,6 +83,8 @@ package final class FlowModel: Sendable {
     package let colour: ColourTransform
     /// Whether blocks carry corrections of the scales (`Codec.md`).
     package let correctsScales: Bool
+    /// Whether images are coded mirrored as is cheapest (`Codec.md`).
+    package let mirrors: Bool
     /// The levels, finest first.
     package let levels: [Level]
     /// The master logistic table T, 1537 entries from 0 to 65536 (`ModelFile.md` §6).
@@ -183,6 +185,7 @@ package final class FlowModel: Sendable {
         }
         self.colour = description.colour
         self.correctsScales = description.correctsScales
+        self.mirrors = description.mirrors
         self.levels = try Self.levels(description, file: file)
         (self.logistic, self.inverseScale, self.window) = try Self.tables(file)
         self.id = SHA256.hash(data: bytes).hexadecimal

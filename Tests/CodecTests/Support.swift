@@ -8,7 +8,7 @@ import Testing
 
 /// The models that the tests run: random ones of different shapes, and those of the fixtures.
 enum TestModel: String, CaseIterable, Sendable {
-    case lifting, permuted, deep, correcting
+    case lifting, permuted, deep, correcting, mirroring
     case liftingFixture = "tiny-lifting"
     case permutedFixture = "tiny-permuted"
 
@@ -28,6 +28,8 @@ enum TestModel: String, CaseIterable, Sendable {
             shape.couplings = 1
         case .correcting:
             shape.correctsScales = true
+        case .mirroring:
+            shape.mirrors = true
         case .liftingFixture, .permutedFixture:
             return try FlowModel(
                 bytes: Fixtures.bytes("vectors/\(rawValue).model.safetensors")

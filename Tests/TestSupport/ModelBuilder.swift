@@ -41,6 +41,7 @@ package struct ModelBuilder {
         package var order = Order.lifting
         package var colour = "ycocg-r"
         package var correctsScales = false
+        package var mirrors = false
 
         package init() {}
     }
@@ -88,8 +89,9 @@ package struct ModelBuilder {
             channels = 4 * (channels / 2)
         }
         let corrects = shape.correctsScales ? #""correctsScales":true,"# : ""
+        let mirrors = shape.mirrors ? #""mirrors":true,"# : ""
         self.flow =
-            #"{"channels":3,"colour":"\#(shape.colour)",\#(corrects)"#
+            #"{"channels":3,"colour":"\#(shape.colour)",\#(corrects)\#(mirrors)"#
             + #""levels":[\#(levels.joined(separator: ","))]}"#
         makeTables()
     }

@@ -75,6 +75,21 @@ def code_length(model, images, corrections=None):
     return total
 
 
+def mirrored(model, images, payload):
+    """(u8 images [N, 3, H, W] as they are coded, bytes of the section that says so).
+
+    `payload` is that of their block without the corrections of scales. The section is laid out in
+    Sources/Codec/Codec.docc/Codec.md, "Mirrored images".
+    """
+    if not model.flow.get("mirrors"):
+        return images, 0
+    size = (len(images) + 1) // 2
+    section = np.frombuffer(payload, np.uint8, size)
+    halves = np.stack([section & 15, section >> 4], 1).ravel()
+    axes = [[3 - axis for axis in range(3) if half >> axis & 1] for half in halves]
+    return np.stack([np.flip(i[None], a)[0] for i, a in zip(images, axes)]), size
+
+
 def scale_corrections(model, payload):
     """(corrections as `code_length` takes them or None, bytes of their section) of a flow block.
 

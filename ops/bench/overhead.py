@@ -8,8 +8,8 @@ counted. The real bytes are those of a dataset that `flowpack compress` makes. I
 
 * precision and window: frequencies of 16 bits, for every symbol of the window at least 1;
 * escapes: symbols outside the window, 32 bits each;
-* corrections of scales, where the model asks for them (the analytic length is that under the
-  corrected scales);
+* corrections of scales and mirrored axes, where the model asks for them (the analytic length is that
+  of mirrored images under the corrected scales);
 * rANS: final states of the lanes, and what states from 2^16 up lose with frequencies of 16 bits;
 * headers of the blocks. These five are the overhead of blocks; the rest is that of files:
 * the index (copies of the block headers; records of the samples: names, lengths, digests),
@@ -27,7 +27,7 @@ from pathlib import Path
 
 import torch
 
-from code_length import CodeLength, code_length, scale_corrections
+from code_length import CodeLength, code_length, mirrored, scale_corrections
 from dataset import Dataset, add_program_option
 from imagesets import add_set_options, chosen_sets, dimensions, planar, read_rgb
 from shard import BLOCK_HEADER_BYTES, FLOW, FOOTER_BYTES, HEADER_BYTES
@@ -45,7 +45,7 @@ class Overhead:
     images: int
     stored: int
     payloads: int
-    corrections: int  # of scales, at the start of a payload
+    sections: int  # at the start of a payload: corrections of scales, mirrored axes
     block_headers: int  # each is in the index again
     records: int
     ends: int
@@ -58,8 +58,8 @@ class Overhead:
         yield "analytic code length", length.analytic / 8
         yield "precision and window", length.precision / 8
         yield f"escapes: {length.escaped:,} of {length.symbols:,} symbols", length.escapes / 8
-        yield "corrections of scales", self.corrections
-        yield "rANS states and words", self.payloads - self.corrections - length.integer / 8
+        yield "corrections of scales, mirrored axes", self.sections
+        yield "rANS states and words", self.payloads - self.sections - length.integer / 8
         yield "block headers", self.block_headers
         yield "**blocks**", blocks
         yield "index: copies of block headers", self.block_headers
@@ -76,12 +76,13 @@ def measure(images, model, program):
         images.write(folder)
         dataset = Dataset.compress(program, folder, scratch / "dataset", model)
         integer_model = IntegerModel.load(dataset.model_file)
-        length, corrections = CodeLength(), 0
+        length, sections = CodeLength(), 0
         for block, names, row in dataset.coded_images():
             pictures = [read_rgb(folder / n)[row : row + block.height] for n in names]
-            offsets, section_bytes = scale_corrections(integer_model, block.payload)
-            length += code_length(integer_model, planar(pictures), offsets)
-            corrections += section_bytes
+            offsets, begin = scale_corrections(integer_model, block.payload)
+            coded, size = mirrored(integer_model, planar(pictures), block.payload[begin:])
+            length += code_length(integer_model, coded, offsets)
+            sections += begin + size
         coded = [folder / s["name"] for s in dataset.samples if s["mode"] == "flow"]
         blocks = [b for shard in dataset.shards for b in shard.blocks if b.kind == FLOW]
         return Overhead(
@@ -90,7 +91,7 @@ def measure(images, model, program):
             images=len(coded),
             stored=len(dataset.samples) - len(coded),
             payloads=sum(len(b.payload) for b in blocks),
-            corrections=corrections,
+            sections=sections,
             block_headers=BLOCK_HEADER_BYTES * len(blocks),
             records=sum(s.record_bytes for s in dataset.shards),
             ends=(HEADER_BYTES + FOOTER_BYTES) * len(dataset.shards),

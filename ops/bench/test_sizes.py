@@ -12,7 +12,7 @@ from PIL import Image
 import code_length
 import formats
 import sizes
-from code_length import CodeLength, exact_bits, pass_length, scale_corrections
+from code_length import CodeLength, exact_bits, mirrored, pass_length, scale_corrections
 from dataset import FlowResult, model_name
 from imagesets import (
     ImageSet, bits_per_dimension, dimensions, planar, read_rgb, strip_tiles, valid_sets,
@@ -310,6 +310,16 @@ class TestCodeLength:
         assert size == len(section)
         assert [len(c) for c in corrections] == channels
         assert np.array_equal(np.concatenate(corrections), 2 * offsets)
+
+    def test_axes_are_mirrored_as_half_a_byte_of_each_image_says(self):
+        model = IntegerModel.load(FIXTURES / "vectors/tiny-lifting.model.safetensors")
+        images = planar([pixels(4, 6, n) for n in range(3)])
+        assert mirrored(model, images, b"stream") == (images, 0)
+        model.flow["mirrors"] = True
+        coded, size = mirrored(model, images, b"\x21\x04stream")
+        assert size == 2
+        expected = images[0, :, :, ::-1], images[1, :, ::-1], images[2, ::-1]
+        assert np.array_equal(coded, np.stack(expected))
 
     def test_corrections_shift_the_scales_of_their_channels(self):
         model = IntegerModel.load(FIXTURES / "vectors/tiny-lifting.model.safetensors")

@@ -80,6 +80,7 @@ class FlowShape:
     levels: tuple
     colour: str = "ycocg-r"  # or "none"
     corrects_scales: bool = False  # blocks carry corrections of the scales (Codec.md)
+    mirrors: bool = False  # the coder mirrors images as is cheapest (Codec.md)
     coupling: str = "lifting"  # or "permuted", or "unpermuted": the first order comes back
     seed: int = 0
 
@@ -90,10 +91,11 @@ def same_levels(coupling, prior, groups, steps=4, keep=2):
     return tuple(LevelShape(coupling, prior, g, k, steps) for g, k in zip(groups, keeps))
 
 
-def profile(name, coupling, prior, blocks=1):
+def profile(name, coupling, prior, mirrors=False):
     """The shape of a model that ships; channels of the networks in couplings and in priors."""
-    networks = [NetworkShape.uniform(channels, blocks, True) for channels in (coupling, prior)]
-    return FlowShape(name, same_levels(*networks, (3, 3, 3, 4), keep=1), corrects_scales=True)
+    networks = [NetworkShape.uniform(channels, shortcut=True) for channels in (coupling, prior)]
+    levels = same_levels(*networks, (3, 3, 3, 4), keep=1)
+    return FlowShape(name, levels, corrects_scales=True, mirrors=mirrors)
 
 
 UNIFORM = NetworkShape.uniform
@@ -102,7 +104,7 @@ SHAPES = {
     for shape in (
         profile("fast", 16, 48),
         profile("default", 16, 80),
-        profile("best", 32, 128, blocks=2),
+        profile("best", 16, 80, mirrors=True),
         FlowShape("tiny-lifting", same_levels(UNIFORM(8), UNIFORM(12), (2, 4))),
         FlowShape(
             "tiny-shortcut",

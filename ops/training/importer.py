@@ -52,8 +52,8 @@ class Layer:
 def import_flow(model, name):
     """The quantised float64 flow of an `IntegerModel`; ValueError if it cannot be one."""
     tensors = {key: tensor.double() for key, tensor in model.tensors.items()}
-    corrects_scales = model.flow.get("correctsScales", False)
-    flow = Flow(FlowShape(name, (), model.flow["colour"], corrects_scales))
+    flags = model.flow.get("correctsScales", False), model.flow.get("mirrors", False)
+    flow = Flow(FlowShape(name, (), model.flow["colour"], *flags))
     channels = model.flow["channels"]
     for level in model.flow["levels"]:
         channels *= 4

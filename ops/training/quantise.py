@@ -44,6 +44,11 @@ FINEST_RATIO = 2.0**-16
 # What a bias may come to, beside sums of products (below 2^28), without leaving 32 bits.
 LARGEST_BIAS = 2.0**31 - 2.0**28
 
+# The share of a channel's activations below the largest whole number, which is a tenth of the largest
+# activation at least.
+COVERED = 0.9999
+LEAST_COVERED = 0.1
+
 # Fractional bits of the trunk below the activations made from it.
 TRUNK_BITS = 3
 
@@ -169,9 +174,13 @@ class QuantisedConvolution(nn.Module):
         """2^exponent of a whole number between ±LARGEST_POWER, a tensor."""
         return self.powers.index_select(0, (exponent + LARGEST_POWER).view(1)).view(())
 
+    def unit(self, input_steps):
+        """Output units per activation step that a weight of 1 stands for, [O, I, 1, 1]."""
+        return self.gain.view(-1, 1, 1, 1) * input_steps.view(1, -1, 1, 1)
+
     def scaled_weight(self, input_steps):
         """Weights in output units per activation step."""
-        return self.weight * self.gain.view(-1, 1, 1, 1) * input_steps.view(1, -1, 1, 1)
+        return self.weight * self.unit(input_steps)
 
     def calibrate(self, input_steps, output_steps):
         """Sets the weight steps to the largest weight / 127, or more where headroom needs it."""
@@ -185,12 +194,25 @@ class QuantisedConvolution(nn.Module):
         largest = self.scaled_weight(input_steps).abs().amax((1, 2, 3))
         return largest.clamp(min=1e-9) / WEIGHT_LIMIT
 
+    def bias_and_step(self):
+        """Biases in output units, and the weight steps, which keep them inside 32 bits; [O]."""
+        bias = self.bias * self.bias_gain + self.offset
+        return bias, torch.maximum(self.log_step.exp(), bias.detach().abs() / LARGEST_BIAS)
+
+    def real_weight(self, input_steps):
+        """Weights in weight steps, not rounded, [O, I, k, k]."""
+        return self.scaled_weight(input_steps) / self.bias_and_step()[1].view(-1, 1, 1, 1)
+
+    def set_whole(self, weight, added, input_steps):
+        """Takes over weights in weight steps, and adds to the biases, in the same unit."""
+        step = self.bias_and_step()[1]
+        self.weight.copy_(weight * step.view(-1, 1, 1, 1) / self.unit(input_steps))
+        self.bias.add_(added * step / self.bias_gain)
+
     def integers(self, input_steps, output_steps):
         """Weights [O, I, k, k], bias [O], multiplier [O] as whole numbers with gradients; shift, a tensor."""
-        bias = self.bias * self.bias_gain + self.offset
-        step = torch.maximum(torch.exp(self.log_step), bias.detach().abs() / LARGEST_BIAS)
-        scaled = self.scaled_weight(input_steps) / step.view(-1, 1, 1, 1)
-        weight = scaled.clamp(-WEIGHT_LIMIT, WEIGHT_LIMIT)
+        bias, step = self.bias_and_step()
+        weight = self.real_weight(input_steps).clamp(-WEIGHT_LIMIT, WEIGHT_LIMIT)
         weight = RoundThrough.apply(weight) if self.round_weights else weight
         ratio = step / output_steps
         _, exponent = torch.frexp(ratio.detach().max())  # 2^(exponent − 1) ≤ the largest
@@ -363,8 +385,13 @@ def result_headroom(network, prior):
 
 
 def activation_step(activation):
-    """Per-channel step that covers all activations seen; dead channels get a floor."""
-    top = activation.detach().amax((0, 2, 3))
+    """Per-channel step that covers all but the largest activations seen; dead channels get a floor.
+
+    The few that are left out are worth less than finer steps are for all others.
+    """
+    values = activation.detach().transpose(0, 1).flatten(1)
+    rank = max(1, int((1 - COVERED) * values.shape[1]))
+    top = values.topk(rank).values[:, -1].clamp(min=LEAST_COVERED * values.amax(1))
     return top.clamp(min=0.05 * top.mean().item() + 1e-6) / ACTIVATION_LIMIT
 
 

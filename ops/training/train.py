@@ -23,6 +23,7 @@ from paper import RECIPES, Recipe
 from plot import plot_training
 from prune import CHANNEL_GROUP, PruningTrainer, flow_like, gated, pruned
 from quantise import QuantisedConvolution, QuantisedNetwork, integer_twin, quantised
+from rounding import round_weights
 from trainer import Schedule, Trainer, bits_per_dimension, kilo_multiplications
 
 CALIBRATION_CROPS = 48
@@ -159,11 +160,13 @@ class Run:
             return gated(before)
         if stage == "tune":
             return pruned(before, self.share, self.options.channel_group)
-        if stage == "quantise":
-            return with_rounding(before, True)
         generator = np.random.default_rng(self.options.seed)
         crops = self.sampler.crops(CALIBRATION_CROPS, self.crop, generator)
-        return with_rounding(quantised(before, crops.to(self.options.device)), False)
+        crops = crops.to(self.options.device)
+        if stage == "quantise":
+            round_weights(before, crops)
+            return with_rounding(before, True)
+        return with_rounding(quantised(before, crops), False)
 
     def schedule(self, stage):
         options, on_integers = self.options, stage in ON_INTEGERS
