@@ -30,6 +30,24 @@ extension InstructionSet {
         }
     }
 
+    /// Computes all results of a narrow convolution for a run of pixels.
+    ///
+    /// - Precondition: The instruction set is supported, and not the reference.
+    func convolveNarrow(_ call: inout NarrowKernelCall) {
+        switch self {
+        #if arch(x86_64)
+        case .sse41: KernelsSSE41.convolveNarrow(&call)
+        case .avx2: KernelsAVX2.convolveNarrow(&call)
+        case .avxvnni: KernelsAVXVNNI.convolveNarrow(&call)
+        case .avx512vnni: KernelsAVX512VNNI.convolveNarrow(&call)
+        case .amx: KernelsAMX.convolveNarrow(&call)
+        #elseif arch(arm64)
+        case .neon: KernelsNEON.convolveNarrow(&call)
+        #endif
+        default: preconditionFailure("the instruction set has a kernel module")
+        }
+    }
+
     /// Runs the instructions of one dot product, and nothing else, on twelve accumulators.
     ///
     /// - Parameters:

@@ -1,3 +1,5 @@
+internal import CKernelABI
+
 /// The values of one layer for a batch of images of one size; scratch memory of one thread.
 ///
 /// Layout NHWC, 64-byte aligned, zero at first. With a border, image n, row y, column x is position
@@ -37,6 +39,11 @@ package final class FeatureMap {
     /// Bytes from the low bytes of latents to the high ones; 0 where they are not apart.
     let highPlane: Int
 
+    /// Bytes of a latent in one plane.
+    private let latentSize: Int
+    /// What ``workingMemory(byteCount:)`` gave last.
+    private var working: UnsafeMutableRawBufferPointer?
+
     /// A map of zeros.
     ///
     /// - Precondition: All sizes are positive.
@@ -56,6 +63,7 @@ package final class FeatureMap {
         self.width = width
         self.channels = channels
         let layout = Layout(isa)
+        latentSize = layout.latentSize
         let planes: Int
         let border: Int
         switch role {
@@ -81,6 +89,16 @@ package final class FeatureMap {
 
     deinit {
         base.deallocate()
+        working?.deallocate()
+    }
+
+    /// Memory for a reader of this map, 64-byte aligned, the same one each time as far as it goes.
+    func workingMemory(byteCount: Int) -> UnsafeMutableRawPointer {
+        if let working, let start = working.baseAddress, working.count >= byteCount { return start }
+        working?.deallocate()
+        let start = UnsafeMutableRawPointer.allocate(byteCount: byteCount, alignment: 64)
+        working = UnsafeMutableRawBufferPointer(start: start, count: byteCount)
+        return start
     }
 
     /// The values of a wide map, `[images][height][width][paddedChannels]`.
@@ -116,48 +134,53 @@ package final class FeatureMap {
             "a selected channel exists"
         )
         precondition(count <= images, "the images fit the map")
-        selection.withUnsafeBufferPointer { selection in
-            var source = latents
-            for image in 0..<count {
-                for y in 0..<height {
-                    let first = base + position(image: image, y: y, x: 0) &* pixelStride
-                    if highPlane == 0 {
-                        let row = first.assumingMemoryBound(to: Int16.self)
-                        loadRow(source, latentChannels, selection, row) { $0.pointee = $1 }
-                    } else {
-                        let row = first.assumingMemoryBound(to: UInt8.self)
-                        loadRow(source, latentChannels, selection, row) { low, latent in
-                            low.pointee = UInt8(truncatingIfNeeded: latent)
-                            low[highPlane] = UInt8(truncatingIfNeeded: latent >> 8)
+        let runs = LatentRun.runs(selection)
+        // A vector ends up to 15 latents behind its run, in pixels that are yet to be written.
+        let reach = (14 + latentChannels) / min(latentChannels, paddedChannels)
+        var source = latents
+        for image in 0..<count {
+            for y in 0..<height {
+                var target = base + position(image: image, y: y, x: 0) &* pixelStride
+                for x in 0..<width {
+                    if x &+ reach < width {
+                        for run in runs {
+                            kernel_clamp_latents(
+                                source + run.source,
+                                target + run.target &* latentSize,
+                                highPlane,
+                                Self.latentLimit
+                            )
                         }
+                    } else {
+                        loadPixel(source, selection, target)
                     }
-                    source += width &* latentChannels
+                    source += latentChannels
+                    target += pixelStride
                 }
             }
         }
     }
 
-    /// Calls `store` with the place and the clamped value of each selected channel of a row.
-    @inline(__always)
-    private func loadRow<Element>(
+    /// Copies the selected channels of one pixel, clamped.
+    private func loadPixel(
         _ latents: UnsafePointer<Int16>,
-        _ latentChannels: Int,
-        _ selection: UnsafeBufferPointer<Int>,
-        _ row: UnsafeMutablePointer<Element>,
-        store: (UnsafeMutablePointer<Element>, Int16) -> Void
+        _ selection: [Int],
+        _ pixel: UnsafeMutableRawPointer
     ) {
-        var (source, target) = (latents, row)
-        for _ in 0..<width {
-            for channel in 0..<selection.count {
-                store(target + channel, Self.clamped(source[selection[channel]]))
+        for (channel, selected) in selection.enumerated() {
+            let latent = min(max(latents[selected], -Self.latentLimit), Self.latentLimit)
+            if highPlane == 0 {
+                pixel.storeBytes(of: latent, toByteOffset: 2 &* channel, as: Int16.self)
+            } else {
+                let bits = UInt16(bitPattern: latent)
+                pixel.storeBytes(of: UInt8(bits & 255), toByteOffset: channel, as: UInt8.self)
+                pixel.storeBytes(
+                    of: UInt8(bits >> 8),
+                    toByteOffset: channel &+ highPlane,
+                    as: UInt8.self
+                )
             }
-            source += latentChannels
-            target += paddedChannels
         }
-    }
-
-    private static func clamped(_ latent: Int16) -> Int16 {
-        min(max(latent, -latentLimit), latentLimit)
     }
 
     /// Replaces every value v of some images by `(v + 2^(bits − 1)) >> bits`.
@@ -266,5 +289,32 @@ package final class FeatureMap {
     /// The position of a pixel in a map with border.
     func position(image: Int, y: Int, x: Int) -> Int {
         (image &* (height &+ 2) &+ y &+ 1) &* (width &+ 2) &+ x &+ 1
+    }
+
+    /// The position of a pixel counted over all images without their borders.
+    func position(pixel: Int) -> Int {
+        let (row, x) = pixel.quotientAndRemainder(dividingBy: width)
+        let (image, y) = row.quotientAndRemainder(dividingBy: height)
+        return position(image: image, y: y, x: x)
+    }
+}
+
+/// Channels that follow one another where they come from and where they go, at most 16.
+private struct LatentRun {
+    let source: Int
+    let target: Int
+
+    /// The runs of a selection, in its order.
+    static func runs(_ selection: [Int]) -> [LatentRun] {
+        var runs: [LatentRun] = []
+        for (target, source) in selection.enumerated() {
+            if let run = runs.last, source - run.source == target - run.target,
+                target - run.target < 16
+            {
+                continue
+            }
+            runs.append(LatentRun(source: source, target: target))
+        }
+        return runs
     }
 }

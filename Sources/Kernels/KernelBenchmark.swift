@@ -13,6 +13,8 @@ package enum KernelBenchmark {
         case residual
         /// From activations to Int16 results.
         case last
+        /// From latents to Int16 results.
+        case shortcut
     }
 
     /// A convolution to measure.
@@ -146,7 +148,12 @@ package enum KernelBenchmark {
 }
 
 extension KernelBenchmark.Place {
-    fileprivate var input: Convolution.Input { self == .first ? .latents : .activations }
+    fileprivate var input: Convolution.Input {
+        switch self {
+        case .first, .shortcut: .latents
+        case .inner, .residual, .last: .activations
+        }
+    }
 
     fileprivate func epilogue(outputChannels: Int) -> Convolution.Epilogue {
         switch self {
@@ -157,7 +164,7 @@ extension KernelBenchmark.Place {
                 adding: true,
                 storing: true
             )
-        case .last: .wide(adding: false)
+        case .last, .shortcut: .wide(adding: false)
         }
     }
 }

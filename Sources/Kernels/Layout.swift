@@ -28,9 +28,9 @@ struct Layout {
         }
         switch isa {
         case .amx: (latentPlanes, slackPixels) = (2, 64)
-        // The last group of latents, a pixel or a part of one, is read with three more.
-        case .neon: (latentPlanes, slackPixels) = (1, 3)
-        default: (latentPlanes, slackPixels) = (1, 0)
+        // The widest reader is a run of four behind the last pixel's window, with 16 bytes of each,
+        // which may be four pixels.
+        default: (latentPlanes, slackPixels) = (1, 8)
         }
     }
 

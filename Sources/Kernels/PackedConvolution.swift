@@ -6,7 +6,15 @@ internal import CKernelABI
 package final class PackedConvolution: Sendable {
     package let layer: Convolution
     package let isa: InstructionSet
-    private let weights: PackedWeights
+    private let packing: Packing
+
+    /// The two kinds of kernels.
+    private enum Packing {
+        /// Lanes are output channels.
+        case blocks(PackedWeights)
+        /// Lanes are input channels.
+        case narrow(NarrowConvolution)
+    }
 
     /// Packs a convolution for an instruction set.
     ///
@@ -15,7 +23,11 @@ package final class PackedConvolution: Sendable {
         precondition(InstructionSet.supported.contains(isa), "the instruction set is supported")
         self.layer = layer
         self.isa = isa
-        weights = PackedWeights(layer, isa: isa)
+        if let narrow = NarrowConvolution(layer, isa: isa) {
+            packing = .narrow(narrow)
+        } else {
+            packing = .blocks(PackedWeights(layer, isa: isa))
+        }
     }
 
     /// Computes the layer for the first `count` images of its maps.
@@ -65,6 +77,19 @@ package final class PackedConvolution: Sendable {
         // Never read or written where the epilogue does not ask for it.
         let wide = wide ?? input
         let activations = activations ?? input
+        switch packing {
+        case .blocks(let weights): run(weights, images: count, input, wide, activations)
+        case .narrow(let convolution): convolution.run(images: count, input: input, wide: wide)
+        }
+    }
+
+    private func run(
+        _ weights: PackedWeights,
+        images count: Int,
+        _ input: FeatureMap,
+        _ wide: FeatureMap,
+        _ activations: FeatureMap
+    ) {
         var call = KernelCall()
         call.input = UnsafeRawPointer(input.base)
         call.inputPixelStride = input.pixelStride
@@ -75,7 +100,7 @@ package final class PackedConvolution: Sendable {
         call.kernelSize = layer.kernelSize
         call.shift = Int32(layer.shift)
         call.inputIsBytes = layer.input == .activations && Layout(isa).activationSize == 1
-        call.epilogue = epilogue
+        call.epilogue = layer.epilogue.kernelEpilogue
         call.highPlane = input.highPlane
         call.tileDepth = Layout.tileDepth(rowBytes: layer.kernelSize * input.pixelStride)
 

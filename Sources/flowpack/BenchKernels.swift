@@ -52,9 +52,14 @@ struct BenchKernels: AsyncParsableCommand {
         shape(3, 48, 48, side: 32, images: 8, .residual),
         shape(3, 80, 80, side: 16, images: 16),
         shape(3, 9, 16, side: 32, images: 16, .first),
+        shape(3, 3, 48, side: 32, images: 16, .first),
         shape(3, 9, 48, side: 32, images: 16, .first),
         shape(3, 16, 3, side: 32, images: 16, .last),
         shape(3, 48, 6, side: 32, images: 16, .last),
+        shape(3, 80, 6, side: 32, images: 16, .last),
+        shape(3, 9, 3, side: 32, images: 16, .shortcut),
+        shape(3, 9, 6, side: 32, images: 16, .shortcut),
+        shape(3, 3, 6, side: 32, images: 16, .shortcut),
     ]
 
     private static func shape(

@@ -76,6 +76,67 @@ func everyInstructionSetEqualsTheReference(_ isa: InstructionSet) {
     #expect(values == sums.map { ($0 + 1) / 2 })
 }
 
+@Test(
+    arguments: InstructionSet.supported,
+    [Array(0..<9), Array(0..<6) + Array(9..<12), [11, 0, 1, 5], [7], Array(2..<40)]
+)
+func latentsAreSelectedAndClampedAndStayInsideOfTheBorder(
+    _ isa: InstructionSet,
+    _ selection: [Int]
+) {
+    // Given two images of Int16 of any size, and a kernel that sums each channel's window,
+    let (height, width, images) = (3, 11, 2)
+    let latentChannels = selection.count > 12 ? 40 : 12
+    var generator = SplitMix64(state: UInt64(selection.count))
+    let latents = (0..<(images * height * width * latentChannels)).map { _ in
+        Int16.random(in: -2000...2000, using: &generator)
+    }
+    let channels = selection.count
+    let layer = Convolution(
+        kernelSize: 3,
+        input: .latents,
+        inputChannels: channels,
+        outputChannels: channels,
+        weights: (0..<(channels * channels * 9)).map { $0 / 9 % (channels + 1) == 0 ? 1 : 0 },
+        bias: [Int32](repeating: 0, count: channels),
+        shift: 0,
+        multiplier: [Int16](repeating: .max, count: channels),
+        epilogue: .wide(adding: false)
+    )
+    func map(_ role: FeatureMap.Role) -> FeatureMap {
+        FeatureMap(
+            role,
+            isa: isa,
+            images: images,
+            height: height,
+            width: width,
+            channels: channels
+        )
+    }
+    let (input, wide) = (map(.latents), map(.wide))
+
+    input.load(latents, latentChannels: latentChannels, selection: selection, images: images)
+    PackedConvolution(layer, isa: isa).run(images: images, input: input, wide: wide)
+
+    // then results are the sums of what is inside the image.
+    var differing = 0
+    for pixel in 0..<(images * height * width) {
+        let (x, row) = (pixel % width, pixel / width)
+        let top = row - row % height
+        for (channel, selected) in selection.enumerated() {
+            var sum: Int16 = 0
+            for other in max(top, row - 1)...min(top + height - 1, row + 1) {
+                for column in max(0, x - 1)...min(width - 1, x + 1) {
+                    let latent = latents[(other * width + column) * latentChannels + selected]
+                    sum += min(max(latent, -1023), 1023)
+                }
+            }
+            differing += wide.wideValues[pixel * wide.paddedChannels + channel] == sum ? 0 : 1
+        }
+    }
+    #expect(differing == 0)
+}
+
 /// One requantisation, worked out by hand.
 struct Requantisation: Sendable {
     let sum: Int32

@@ -72,6 +72,66 @@ typedef struct KernelCall {
     KernelEpilogue epilogue;
 } KernelCall;
 
+/// A convolution of a run of pixels into the few channels of a result.
+///
+/// Pixels, positions and maps as in `KernelCall`. The input is cut into *pieces* of 16 bytes; a
+/// *step* is one piece at one tap. Where a vector is longer than a piece, the pieces of neighbours
+/// follow one another.
+typedef struct NarrowKernelCall {
+    /// The first piece of position 0.
+    const void *input;
+    /// Pixel 0 of the result; 8 channels of each pixel are written.
+    void *wide;
+    /// From a position's first piece to the piece of each step, in bytes.
+    const intptr_t *offsets;
+    /// `[step][output][16 bytes]`.
+    const void *weights;
+    /// `[output][lane]`: the bias in every fourth lane, else 0.
+    const int32_t *bias;
+    /// Copies of `[8 channels]`, as many as fit a vector.
+    const int16_t *multiplier;
+    /// Working memory of `KernelResultsSize` bytes, 64-byte aligned.
+    void *results;
+    /// Bytes from one position or pixel to the next.
+    intptr_t inputStride, widePixelStride;
+    intptr_t height, width;
+    intptr_t firstPixel, endPixel;
+    intptr_t steps;
+    /// 3 or 6.
+    intptr_t outputs;
+    int32_t shift;
+    /// The input holds bytes; otherwise Int16.
+    bool inputIsBytes;
+    /// The results are added to `wide`, saturating.
+    bool adds;
+} NarrowKernelCall;
+
+// ------------------------------------------------------------------------------------------
+// Latents
+// ------------------------------------------------------------------------------------------
+
+/// 16 latents, for any processor.
+typedef int16_t KernelLatents __attribute__((vector_size(32)));
+
+/// Writes 16 latents, clamped to ±limit: as Int16, or their low bytes and `highPlane` bytes behind
+/// these their high bytes.
+static inline void kernel_clamp_latents(
+    const int16_t *source, void *target, intptr_t highPlane, int16_t limit) {
+    typedef uint8_t Bytes __attribute__((vector_size(16)));
+    KernelLatents latents;
+    __builtin_memcpy(&latents, source, sizeof latents);
+    latents = __builtin_elementwise_max(latents, (KernelLatents){} - limit);
+    latents = __builtin_elementwise_min(latents, (KernelLatents){} + limit);
+    if (highPlane == 0) {
+        __builtin_memcpy(target, &latents, sizeof latents);
+    } else {
+        const Bytes low = __builtin_convertvector(latents & 255, Bytes);
+        const Bytes high = __builtin_convertvector(latents >> 8 & 255, Bytes);
+        __builtin_memcpy(target, &low, sizeof low);
+        __builtin_memcpy((char *)target + highPlane, &high, sizeof high);
+    }
+}
+
 // ------------------------------------------------------------------------------------------
 // The processor
 // ------------------------------------------------------------------------------------------
@@ -99,6 +159,8 @@ uint32_t kernel_instruction_sets(void);
 // `kernel_broadcast` puts group `index` of those at an address, four bytes each, into every lane.
 // Two accumulators of L lanes hold 2·L channels: lane 4·i+j of the first is channel 8·i+j, of the
 // second channel 8·i+4+j, because that is where `packssdw` takes them from.
+//
+// `kernel_load_copies` fills a vector with copies of 16 bytes. `kernel_total` puts into each four lanes the sum of these four lanes of each of its operands.
 
 #define KERNEL_INLINE static inline __attribute__((always_inline))
 
@@ -113,6 +175,9 @@ typedef int16_t kernel_half_words __attribute__((vector_size(32)));
 
 KERNEL_INLINE kernel_sums kernel_load_sums(const void *source) {
     return (kernel_sums)_mm512_loadu_si512(source);
+}
+KERNEL_INLINE kernel_sums kernel_load_copies(const void *source) {
+    return (kernel_sums)_mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)source));
 }
 KERNEL_INLINE kernel_words kernel_load_words(const void *source) {
     return (kernel_words)_mm512_loadu_si512(source);
@@ -130,6 +195,18 @@ KERNEL_INLINE kernel_sums kernel_dot_bytes(kernel_sums sums, kernel_sums u, kern
 }
 KERNEL_INLINE kernel_sums kernel_dot_words(kernel_sums sums, kernel_sums a, kernel_sums w) {
     return (kernel_sums)_mm512_dpwssd_epi32((__m512i)sums, (__m512i)a, (__m512i)w);
+}
+/// The sums of the even and of the odd lanes, of a in lanes 0 and 2 of four, of b in lanes 1 and 3.
+KERNEL_INLINE __m512i kernel_half_total(kernel_sums a, kernel_sums b) {
+    return _mm512_add_epi32(
+        _mm512_unpacklo_epi32((__m512i)a, (__m512i)b),
+        _mm512_unpackhi_epi32((__m512i)a, (__m512i)b));
+}
+KERNEL_INLINE kernel_sums kernel_total(
+    kernel_sums a, kernel_sums b, kernel_sums c, kernel_sums d) {
+    const __m512i ab = kernel_half_total(a, b), cd = kernel_half_total(c, d);
+    return (kernel_sums)_mm512_add_epi32(
+        _mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
 }
 KERNEL_INLINE kernel_words kernel_saturate(kernel_sums a, kernel_sums b, int32_t shift) {
     const __m128i count = _mm_cvtsi32_si128(shift);
@@ -332,6 +409,9 @@ typedef int16_t kernel_words __attribute__((vector_size(32)));
 KERNEL_INLINE kernel_sums kernel_load_sums(const void *source) {
     return (kernel_sums)_mm256_loadu_si256((const __m256i *)source);
 }
+KERNEL_INLINE kernel_sums kernel_load_copies(const void *source) {
+    return (kernel_sums)_mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)source));
+}
 KERNEL_INLINE kernel_words kernel_load_words(const void *source) {
     return (kernel_words)_mm256_loadu_si256((const __m256i *)source);
 }
@@ -342,6 +422,11 @@ KERNEL_INLINE kernel_sums kernel_broadcast(const void *groups, intptr_t index) {
     int32_t value;
     __builtin_memcpy(&value, (const int32_t *)groups + index, sizeof value);
     return (kernel_sums)_mm256_set1_epi32(value);
+}
+KERNEL_INLINE kernel_sums kernel_total(
+    kernel_sums a, kernel_sums b, kernel_sums c, kernel_sums d) {
+    return (kernel_sums)_mm256_hadd_epi32(
+        _mm256_hadd_epi32((__m256i)a, (__m256i)b), _mm256_hadd_epi32((__m256i)c, (__m256i)d));
 }
 KERNEL_INLINE kernel_words kernel_saturate(kernel_sums a, kernel_sums b, int32_t shift) {
     const __m128i count = _mm_cvtsi32_si128(shift);
@@ -390,6 +475,9 @@ typedef int16_t kernel_words __attribute__((vector_size(16)));
 KERNEL_INLINE kernel_sums kernel_load_sums(const void *source) {
     return (kernel_sums)_mm_loadu_si128((const __m128i *)source);
 }
+KERNEL_INLINE kernel_sums kernel_load_copies(const void *source) {
+    return kernel_load_sums(source);
+}
 KERNEL_INLINE kernel_words kernel_load_words(const void *source) {
     return (kernel_words)_mm_loadu_si128((const __m128i *)source);
 }
@@ -403,6 +491,11 @@ KERNEL_INLINE kernel_sums kernel_broadcast(const void *groups, intptr_t index) {
 }
 KERNEL_INLINE kernel_sums kernel_dot_words(kernel_sums sums, kernel_sums a, kernel_sums w) {
     return sums + (kernel_sums)_mm_madd_epi16((__m128i)a, (__m128i)w);
+}
+KERNEL_INLINE kernel_sums kernel_total(
+    kernel_sums a, kernel_sums b, kernel_sums c, kernel_sums d) {
+    return (kernel_sums)_mm_hadd_epi32(
+        _mm_hadd_epi32((__m128i)a, (__m128i)b), _mm_hadd_epi32((__m128i)c, (__m128i)d));
 }
 KERNEL_INLINE kernel_words kernel_saturate(kernel_sums a, kernel_sums b, int32_t shift) {
     const __m128i count = _mm_cvtsi32_si128(shift);
@@ -422,6 +515,19 @@ KERNEL_INLINE void kernel_store_activations(void *destination, kernel_words word
 
 #endif
 
+/// Products of all pairs of Int16, each added to a lane of its part of four.
+KERNEL_INLINE kernel_sums kernel_dot_all_words(kernel_sums sums, kernel_sums a, kernel_sums w) {
+    return kernel_dot_words(sums, a, w);
+}
+/// Stores 8 channels of a pixel, or adds them to what is there.
+KERNEL_INLINE void kernel_store_result(void *wide, const void *result, bool adds) {
+    __m128i words = _mm_loadu_si128((const __m128i *)result);
+    if (adds) {
+        words = _mm_adds_epi16(_mm_loadu_si128((const __m128i *)wide), words);
+    }
+    _mm_storeu_si128((__m128i *)wide, words);
+}
+
 /// The same value, of which the compiler knows nothing; keeps a benchmark's loop from being hoisted.
 KERNEL_INLINE kernel_sums kernel_opaque(kernel_sums value) {
 #if defined(__AVX512VNNI__)
@@ -440,6 +546,9 @@ typedef int16_t kernel_words __attribute__((vector_size(16)));
 
 KERNEL_INLINE kernel_sums kernel_load_sums(const void *source) {
     return (kernel_sums)vld1q_s32((const int32_t *)source);
+}
+KERNEL_INLINE kernel_sums kernel_load_copies(const void *source) {
+    return kernel_load_sums(source);
 }
 KERNEL_INLINE kernel_words kernel_load_words(const void *source) {
     return (kernel_words)vld1q_s16((const int16_t *)source);
@@ -462,6 +571,17 @@ KERNEL_INLINE kernel_sums kernel_dot_words(kernel_sums sums, kernel_sums a, kern
     return (kernel_sums)vmlal_lane_s16(
         vmlal_lane_s16((int32x4_t)sums, first, pair, 0), second, pair, 1);
 }
+KERNEL_INLINE kernel_sums kernel_dot_all_words(kernel_sums sums, kernel_sums a, kernel_sums w) {
+    const int16x8_t input = (int16x8_t)a, weights = (int16x8_t)w;
+    const int32x4_t low =
+        vmlal_s16((int32x4_t)sums, vget_low_s16(input), vget_low_s16(weights));
+    return (kernel_sums)vmlal_high_s16(low, input, weights);
+}
+KERNEL_INLINE kernel_sums kernel_total(
+    kernel_sums a, kernel_sums b, kernel_sums c, kernel_sums d) {
+    return (kernel_sums)vpaddq_s32(
+        vpaddq_s32((int32x4_t)a, (int32x4_t)b), vpaddq_s32((int32x4_t)c, (int32x4_t)d));
+}
 KERNEL_INLINE kernel_words kernel_saturate(kernel_sums a, kernel_sums b, int32_t shift) {
     const int32x4_t left = vdupq_n_s32(-shift);
     return (kernel_words)vqmovn_high_s32(
@@ -475,6 +595,10 @@ KERNEL_INLINE kernel_words kernel_add(kernel_words a, kernel_words b) {
 }
 KERNEL_INLINE void kernel_store_activations(void *destination, kernel_words words) {
     vst1_u8((uint8_t *)destination, vqmovun_s16((int16x8_t)words));
+}
+KERNEL_INLINE void kernel_store_result(void *wide, const void *result, bool adds) {
+    const kernel_words words = kernel_load_words(result);
+    kernel_store_words(wide, adds ? kernel_add(kernel_load_words(wide), words) : words);
 }
 
 KERNEL_INLINE kernel_sums kernel_opaque(kernel_sums value) {

@@ -1,0 +1,1 @@
+../KernelsSSE41/NarrowConvolution.swift
