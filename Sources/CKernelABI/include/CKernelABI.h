@@ -110,25 +110,25 @@ typedef struct NarrowKernelCall {
 // Latents
 // ------------------------------------------------------------------------------------------
 
-/// 16 latents, for any processor.
-typedef int16_t KernelLatents __attribute__((vector_size(32)));
-
 /// Writes 16 latents, clamped to ±limit: as Int16, or their low bytes and `highPlane` bytes behind
-/// these their high bytes.
+/// these their high bytes. Compilers make vectors of it.
 static inline void kernel_clamp_latents(
     const int16_t *source, void *target, intptr_t highPlane, int16_t limit) {
-    typedef uint8_t Bytes __attribute__((vector_size(16)));
-    KernelLatents latents;
-    __builtin_memcpy(&latents, source, sizeof latents);
-    latents = __builtin_elementwise_max(latents, (KernelLatents){} - limit);
-    latents = __builtin_elementwise_min(latents, (KernelLatents){} + limit);
+    int16_t latents[16];
+    for (int index = 0; index < 16; index++) {
+        const int16_t latent = source[index] < limit ? source[index] : limit;
+        latents[index] = latent > -limit ? latent : -limit;
+    }
     if (highPlane == 0) {
-        __builtin_memcpy(target, &latents, sizeof latents);
+        __builtin_memcpy(target, latents, sizeof latents);
     } else {
-        const Bytes low = __builtin_convertvector(latents & 255, Bytes);
-        const Bytes high = __builtin_convertvector(latents >> 8 & 255, Bytes);
-        __builtin_memcpy(target, &low, sizeof low);
-        __builtin_memcpy((char *)target + highPlane, &high, sizeof high);
+        uint8_t low[16], high[16];
+        for (int index = 0; index < 16; index++) {
+            low[index] = (uint8_t)latents[index];
+            high[index] = (uint8_t)(latents[index] >> 8);
+        }
+        __builtin_memcpy(target, low, sizeof low);
+        __builtin_memcpy((char *)target + highPlane, high, sizeof high);
     }
 }
 
