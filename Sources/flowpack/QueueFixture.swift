@@ -65,9 +65,8 @@ enum QueueFixture {
                     SELECT n FROM series;
                 CREATE TEMP TABLE first AS SELECT * FROM shard WHERE ordinal = 0;
                 INSERT INTO shard (job, ordinal, samples, source_bytes, state, fence, failures,
-                    crashes, done_samples, done_bytes)
-                SELECT job, n, samples, source_bytes, state, fence, failures, crashes,
-                    done_samples, done_bytes
+                    crashes)
+                SELECT job, n, samples, source_bytes, state, fence, failures, crashes
                 FROM first CROSS JOIN ordinals;
                 INSERT INTO plan (shard, samples)
                 SELECT shard.id, plan.samples

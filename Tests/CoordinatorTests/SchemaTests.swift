@@ -73,6 +73,47 @@ struct SchemaTests {
         }
     }
 
+    /// A shard that was leased before the lease moved from `shard` to `attempt` (migration 3).
+    @Test func aLeaseSurvivesTheMigrationOfItsShard() async throws {
+        try await withTemporaryFolder { folder in
+            do {
+                let old = try DatabaseQueue(path: folder + "/state.db")
+                try Schema.migrator().migrate(old, upTo: "2 search")
+                try await old.write { db in
+                    try db.execute(sql: Self.leasedShard)
+                }
+            }
+            let queue = try JobQueue(folder: folder)
+            let lease = try #require(LeaseID("1.1.3"))
+            let job = JobID(rawValue: 1)
+            let status = try await queue.status(of: job, now: at(1))
+            #expect(
+                status.inFlight == Tally(shards: 1, samples: 1, sourceBytes: 10, outputBytes: 0)
+            )
+            #expect(try await queue.beat("a", [lease], now: at(1)).leases[0].directive == .continue)
+            #expect(await queue.complete(completion(of: lease), now: at(2)) == .outcome(.committed))
+            #expect(try await queue.state(of: job) == .sealing)
+            #expect(try await queue.miscounts() == [])
+        }
+    }
+
+    private static let leasedShard = """
+        INSERT INTO job (source, destination, model_id, shard_bytes, created_ms, state,
+            is_scan_finished) VALUES ('/in', '/out', '', 1, 0, 'running', 1);
+        INSERT INTO worker (id, protocol_version, version, host, device, instruction_set, slots,
+            state, seen_ms, source_bytes_per_second, completed, failed)
+            VALUES ('a', 2, '', '', '', '', 1, 'active', 0, 0, 0, 0);
+        INSERT INTO shard (job, ordinal, samples, source_bytes, state, fence, worker, deadline_ms,
+            failures, crashes, done_samples, done_bytes)
+            VALUES (1, 0, 2, 20, 'leased', 4294967299, 'a', 60000, 0, 0, 1, 10);
+        INSERT INTO plan VALUES (1, '[]');
+        INSERT INTO attempt (shard, fence, job, worker, issued_ms, state, ended_ms) VALUES
+            (1, 4294967297, 1, 'a', 0, 'expired', 1), (1, 4294967299, 1, 'a', 2, 'issued', NULL);
+        INSERT INTO counter (job, subject, state, n, samples, source_bytes) VALUES
+            (1, 'shard', 'leased', 1, 2, 20), (1, 'attempt', 'expired', 1, 0, 0),
+            (1, 'attempt', 'issued', 1, 0, 0);
+        """
+
     @Test func aSecondCoordinatorIsLockedOut() async throws {
         try await withTemporaryFolder { folder in
             let first = try JobQueue(folder: folder)

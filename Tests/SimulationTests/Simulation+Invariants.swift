@@ -35,12 +35,12 @@ extension Simulation {
         try await count("SELECT count(*) FROM shard WHERE state = 'committed' AND job = \(job)")
     }
 
-    /// The lease under which a shard is; nil where it is under none.
-    func holder(of shard: ShardID) async throws -> LeaseID? {
+    /// The leases under which a shard is.
+    func holders(of shard: ShardID) async throws -> [LeaseID] {
         try await read { db in
-            try Int64.fetchOne(
+            try Int64.fetchAll(
                 db,
-                sql: "SELECT fence FROM shard WHERE state = 'leased' AND id = \(shard)"
+                sql: "SELECT fence FROM attempt WHERE state = 'issued' AND shard = \(shard)"
             )
         }.map { LeaseID(shard: shard, fence: Fence(packed: $0)) }
     }
@@ -83,7 +83,7 @@ extension Simulation {
         try require(differences.isEmpty, "the counters are not a count: \(differences)")
     }
 
-    /// One commit for each shard, by the holder of its last fence; one open attempt for each lease.
+    /// One commit for each shard, under its fence; one open attempt for each lease.
     private func checkAttempts() async throws {
         let stale = try await count(
             """
@@ -92,7 +92,7 @@ extension Simulation {
                     AND attempt.state = 'succeeded' AND attempt.fence = shard.fence) = 1)
             """
         )
-        try require(stale == 0, "a shard was committed without its last fence")
+        try require(stale == 0, "a shard was committed without its fence")
         let succeeded = try await count(
             """
             SELECT max(n) FROM (

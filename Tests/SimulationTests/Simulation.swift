@@ -370,11 +370,11 @@ struct Simulation {
     private mutating func perform(_ command: Command) async throws -> Answer {
         guard let queue else { preconditionFailure("the queue is open between steps") }
         var command = command
-        var holder: LeaseID?
+        var holders: [LeaseID] = []
         if case .complete(let completion, _) = command {
             let mismatch = outputs.contains(completion.sha256) ? nil : "there is no output"
             command = .complete(completion, mismatch: mismatch)
-            holder = try await self.holder(of: completion.lease.shard)
+            holders = try await self.holders(of: completion.lease.shard)
         }
         let reply: Reply
         do throws(APIError) {
@@ -386,7 +386,7 @@ struct Simulation {
             return .refused(code)
         }
         if case .complete(let completion, _) = command, reply == .completed(.committed),
-            completion.lease != holder
+            !holders.contains(completion.lease)
         {
             throw Violation(description: "a stale fence committed: \(completion.lease)")
         }

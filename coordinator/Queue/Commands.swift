@@ -61,18 +61,32 @@ package struct QueueState: Sendable {
     package var tallies: [JobID: [ShardState: Tally]] = [:]
     package var shards: [ShardID: ShardRecord] = [:]
     package var attempts: [LeaseID: AttemptRecord] = [:]
+    /// The leases under which shards are.
+    package var leases: [ShardID: Set<LeaseID>] = [:]
     package var workers: [WorkerID: WorkerRecord] = [:]
     /// Hosts that workers were lost on, the present holders' included, of shards that may be suspected.
     package var lossHosts: [ShardID: Int] = [:]
     /// Hosts that workers ever came from; 0 where no shard may be suspected.
     package var fleetHosts = 0
-    /// The shards that `lease`, `reap`, `start` and `restored` may take, in the order to take them.
+    /// The shards that `lease` and `reap` may take, in the order to take them.
     package var queue: [ShardID] = []
+    /// The leases that `reap`, `start` and `restored` may end.
+    package var oldLeases: [LeaseID] = []
     /// The workers that `reap` may forget.
     package var silentWorkers: [WorkerID] = []
 
     package init(incarnation: UInt32) {
         self.incarnation = incarnation
+    }
+
+    /// Takes in an attempt as it is now.
+    package mutating func note(_ attempt: AttemptRecord) {
+        attempts[attempt.lease] = attempt
+        if attempt.state == .issued {
+            leases[attempt.lease.shard, default: []].insert(attempt.lease)
+        } else {
+            leases[attempt.lease.shard]?.remove(attempt.lease)
+        }
     }
 }
 

@@ -37,7 +37,7 @@ extension JobQueue {
             )
         case .prolongEveryLease(let deadline):
             try execute(
-                "UPDATE shard SET deadline_ms = ? WHERE state = 'leased'",
+                "UPDATE attempt SET deadline_ms = ? WHERE state = 'issued'",
                 [deadline.milliseconds],
                 db
             )
@@ -110,12 +110,12 @@ extension JobQueue {
         try execute(
             """
             INSERT INTO shard (id, job, ordinal, samples, source_bytes, state, fence, failures,
-                crashes, done_samples, done_bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                crashes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
             """,
             [
                 shard.id.rawValue, shard.job.rawValue, shard.ordinal, shard.samples,
                 shard.sourceBytes, shard.state.rawValue, shard.fence.packed, shard.failures,
-                shard.crashes, shard.doneSamples, shard.doneBytes,
+                shard.crashes,
             ],
             db
         )
@@ -134,17 +134,14 @@ extension JobQueue {
     ) throws {
         try executeGuarded(
             """
-            UPDATE shard SET state = ?, fence = ?, worker = ?, deadline_ms = ?,
-                not_before_ms = ?, failures = ?, crashes = ?, search = ?, done_samples = ?,
-                done_bytes = ?, sha256 = ?, output_bytes = ?, totals = ?
+            UPDATE shard SET state = ?, fence = ?, not_before_ms = ?, failures = ?, crashes = ?,
+                search = ?, sha256 = ?, output_bytes = ?, totals = ?
             WHERE id = ? AND fence = ? AND state = ?
             """,
             [
-                after.state.rawValue, after.fence.packed, after.worker?.rawValue,
-                after.deadline?.milliseconds, after.notBefore?.milliseconds, after.failures,
-                after.crashes, after.search.map { json($0) }, after.doneSamples, after.doneBytes,
-                after.output?.sha256, after.output?.bytes,
-                after.output.map { json($0.totals) },
+                after.state.rawValue, after.fence.packed, after.notBefore?.milliseconds,
+                after.failures, after.crashes, after.search.map { json($0) },
+                after.output?.sha256, after.output?.bytes, after.output.map { json($0.totals) },
                 before.id.rawValue, before.fence.packed, before.state.rawValue,
             ],
             db
@@ -190,12 +187,13 @@ extension JobQueue {
     private static func insert(_ attempt: AttemptRecord, _ db: Database) throws {
         try execute(
             """
-            INSERT INTO attempt (shard, fence, job, worker, issued_ms, state)
-            VALUES (?, ?, ?, ?, ?, ?)
+            INSERT INTO attempt (shard, fence, job, worker, issued_ms, state, deadline_ms,
+                done_samples, done_bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
             """,
             [
                 attempt.lease.shard.rawValue, attempt.lease.fence.packed, attempt.job.rawValue,
                 attempt.worker.rawValue, attempt.issuedAt.milliseconds, attempt.state.rawValue,
+                attempt.deadline?.milliseconds, attempt.doneSamples, attempt.doneBytes,
             ],
             db
         )
@@ -209,17 +207,19 @@ extension JobQueue {
     ) throws {
         try executeGuarded(
             """
-            UPDATE attempt SET state = ?, failure_class = ?, message = ?, sha256 = ?, seconds = ?,
-                ended_ms = ?
+            UPDATE attempt SET state = ?, deadline_ms = ?, done_samples = ?, done_bytes = ?,
+                failure_class = ?, message = ?, sha256 = ?, seconds = ?, ended_ms = ?
             WHERE shard = ? AND fence = ? AND state = ?
             """,
             [
-                after.state.rawValue, after.failureClass?.rawValue, after.message, after.sha256,
+                after.state.rawValue, after.deadline?.milliseconds, after.doneSamples,
+                after.doneBytes, after.failureClass?.rawValue, after.message, after.sha256,
                 after.seconds, after.endedAt?.milliseconds, before.lease.shard.rawValue,
                 before.lease.fence.packed, before.state.rawValue,
             ],
             db
         )
+        guard after.state != before.state else { return }
         try subtract(.one, from: before.job, "attempt", before.state.rawValue, db)
         try add(.one, to: after.job, "attempt", after.state.rawValue, db)
     }

@@ -33,7 +33,7 @@ private struct Loader {
         case .start(workersSurvived: true):
             break
         case .start(workersSurvived: false), .restored:
-            try loadQueue(where: "state = 'leased'", order: "id", limit: -1)
+            try loadOldLeases(until: nil, limit: -1)
         case .submit(let request, _):
             state.nextJob = JobID(rawValue: try next("job"))
             try loadJobs(
@@ -70,20 +70,12 @@ private struct Loader {
             try load(request.lease)
         case .fail(let report):
             try load(report.lease)
-            try loadLosses(of: report.lease.shard)
+            try loadLosses(of: report.lease)
         case .release(let request):
             try load(request.lease)
         case .reap:
-            try loadQueue(
-                where: "state = 'leased' AND deadline_ms <= \(now.milliseconds)",
-                order: "deadline_ms",
-                limit: JobQueue.reapLimit
-            )
-            try loadQueue(
-                where: "state = 'retry_wait' AND not_before_ms <= \(now.milliseconds)",
-                order: "not_before_ms",
-                limit: JobQueue.reapLimit
-            )
+            try loadOldLeases(until: now, limit: JobQueue.reapLimit)
+            try loadWaiting(until: now)
             try loadSilentWorkers(now: now)
         }
     }
@@ -123,7 +115,7 @@ private struct Loader {
         state.workers[worker] = try row.map(WorkerRecord.init)
     }
 
-    /// Loads a shard with its job.
+    /// Loads a shard with its job and the attempts that hold it.
     private mutating func load(_ shard: ShardID) throws {
         let row = try Row.fetchOne(
             db.cachedStatement(sql: "SELECT * FROM shard WHERE id = ?"),
@@ -133,30 +125,40 @@ private struct Loader {
         let record = try ShardRecord(row)
         state.shards[shard] = record
         try load(record.job)
+        guard record.state == .leased else { return }
+        let attempts = try Row.fetchCursor(
+            db.cachedStatement(
+                sql: "SELECT * FROM attempt WHERE shard = ? AND state = 'issued'"
+            ),
+            arguments: [shard.rawValue]
+        )
+        while let row = try attempts.next() {
+            state.note(try AttemptRecord(row))
+        }
     }
 
-    /// Loads an attempt with its shard, its job, its worker, and the worker of the last attempt.
+    /// Loads an attempt with its shard, its job and its worker, and the one that was committed.
     private mutating func load(_ lease: LeaseID) throws {
         try load(lease.shard)
         try loadAttempt(lease)
-        if let shard = state.shards[lease.shard] {
+        if let shard = state.shards[lease.shard], shard.state == .committed {
             try loadAttempt(shard.lease)
-            if let worker = shard.worker {
-                try load(worker)
-            }
+        }
+    }
+
+    /// Loads an attempt with its worker.
+    private mutating func loadAttempt(_ lease: LeaseID) throws {
+        if state.attempts[lease] == nil {
+            let row = try Row.fetchOne(
+                db.cachedStatement(sql: "SELECT * FROM attempt WHERE shard = ? AND fence = ?"),
+                arguments: [lease.shard.rawValue, lease.fence.packed]
+            )
+            guard let row else { return }
+            state.note(try AttemptRecord(row))
         }
         if let worker = state.attempts[lease]?.worker {
             try load(worker)
         }
-    }
-
-    private mutating func loadAttempt(_ lease: LeaseID) throws {
-        guard state.attempts[lease] == nil else { return }
-        let row = try Row.fetchOne(
-            db.cachedStatement(sql: "SELECT * FROM attempt WHERE shard = ? AND fence = ?"),
-            arguments: [lease.shard.rawValue, lease.fence.packed]
-        )
-        state.attempts[lease] = try row.map(AttemptRecord.init)
     }
 
     /// Loads the next shards to lease: oldest job first, in the order of the dataset.
@@ -187,32 +189,55 @@ private struct Loader {
         }
     }
 
-    /// Loads shards that a command takes in turn, with everything that their change touches.
-    private mutating func loadQueue(
-        where condition: String,
-        order: String,
-        limit: Int
-    ) throws {
-        let ids = try Int64.fetchAll(
-            db,
-            sql: "SELECT id FROM shard WHERE \(condition) ORDER BY \(order) LIMIT \(limit)"
+    /// Loads leases that a command ends, oldest deadline first, with everything that this touches.
+    ///
+    /// - Parameters:
+    ///   - deadline: Those that ran out by then; nil for all.
+    ///   - limit: Most leases; -1 for all.
+    /// - Throws: What the database throws.
+    private mutating func loadOldLeases(until deadline: Timestamp?, limit: Int) throws {
+        let rows = try Row.fetchAll(
+            db.cachedStatement(
+                sql: """
+                    SELECT shard, fence FROM attempt INDEXED BY attempt_deadline
+                    WHERE state = 'issued' AND deadline_ms <= ? ORDER BY deadline_ms LIMIT ?
+                    """
+            ),
+            arguments: [deadline?.milliseconds ?? Int64.max, limit]
         )
-        for id in ids.map(ShardID.init(rawValue:)) {
-            try load(id)
-            if let shard = state.shards[id] {
-                try load(shard.lease)
-                try loadLosses(of: id)
-            }
-            state.queue.append(id)
+        for row in rows {
+            let shard = ShardID(rawValue: row["shard"])
+            let lease = LeaseID(shard: shard, fence: Fence(packed: row["fence"]))
+            try load(lease)
+            try loadLosses(of: lease)
+            state.oldLeases.append(lease)
+        }
+    }
+
+    /// Loads shards whose wait is over.
+    private mutating func loadWaiting(until now: Timestamp) throws {
+        let rows = try Row.fetchAll(
+            db.cachedStatement(
+                sql: """
+                    SELECT * FROM shard INDEXED BY shard_waiting
+                    WHERE state = 'retry_wait' AND not_before_ms <= ? ORDER BY not_before_ms LIMIT ?
+                    """
+            ),
+            arguments: [now.milliseconds, JobQueue.reapLimit]
+        )
+        for row in rows {
+            let shard = try ShardRecord(row)
+            state.shards[shard.id] = shard
+            try load(shard.job)
+            state.queue.append(shard.id)
         }
     }
 
     /// Loads which hosts a shard has cost workers, where one more loss may make it suspected.
-    private mutating func loadLosses(of shard: ShardID) throws {
-        guard let record = state.shards[shard], record.crashes + 1 >= Limits.suspectLosses else {
-            return
-        }
-        state.lossHosts[shard] = try Int.fetchOne(
+    private mutating func loadLosses(of lease: LeaseID) throws {
+        guard let shard = state.shards[lease.shard], shard.crashes + 1 >= Limits.suspectLosses
+        else { return }
+        state.lossHosts[shard.id] = try Int.fetchOne(
             db.cachedStatement(
                 sql: """
                     SELECT count(DISTINCT host) FROM worker WHERE id IN (
@@ -221,7 +246,7 @@ private struct Loader {
                                 OR failure_class = 'integrity'))
                     """
             ),
-            arguments: [shard.rawValue, record.fence.packed]
+            arguments: [shard.id.rawValue, lease.fence.packed]
         )
         state.fleetHosts =
             try Int.fetchOne(

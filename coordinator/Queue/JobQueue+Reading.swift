@@ -69,7 +69,7 @@ extension JobQueue {
                 sql: """
                     SELECT count(*) AS n, total(done_samples) AS samples,
                         total(done_bytes) AS source_bytes, 0 AS output_bytes
-                    FROM shard INDEXED BY shard_held WHERE job = ? AND state = 'leased'
+                    FROM attempt INDEXED BY attempt_held WHERE job = ? AND state = 'issued'
                     """
             ),
             arguments: [job.rawValue]
@@ -131,8 +131,10 @@ extension JobQueue {
         try await read { db in
             let held = try Row.fetchAll(
                 db,
-                sql:
-                    "SELECT worker, count(*) AS n FROM shard WHERE state = 'leased' GROUP BY worker"
+                sql: """
+                    SELECT worker, count(*) AS n FROM attempt WHERE state = 'issued'
+                    GROUP BY worker
+                    """
             ).reduce(into: [String: Int]()) { $0[$1["worker"]] = $1["n"] }
             return try Row.fetchAll(db, sql: "SELECT * FROM worker ORDER BY number").map { row in
                 let worker = try WorkerRecord(row)

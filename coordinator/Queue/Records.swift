@@ -65,12 +65,8 @@ package struct ShardRecord: Equatable, Sendable {
     package let samples: Int
     package let sourceBytes: Int64
     package var state: ShardState = .pending
-    /// The fence of the last lease.
+    /// The fence of the last lease; of a committed shard, that of the attempt that was committed.
     package var fence = Fence(incarnation: 0, counter: 0)
-    /// The worker of the last lease.
-    package var worker: WorkerID?
-    /// When the lease runs out; set exactly while the shard is leased.
-    package var deadline: Timestamp?
     /// When the shard is pending again; set exactly while it waits for a retry.
     package var notBefore: Timestamp?
     /// Attempts whose worker reported a failure.
@@ -79,10 +75,6 @@ package struct ShardRecord: Equatable, Sendable {
     package var crashes = 0
     /// The search for samples that no worker survives; nil where none was needed.
     package var search: PoisonSearch?
-    /// Samples that the holder of the lease has finished, as it last told.
-    package var doneSamples = 0
-    /// Source bytes of these samples.
-    package var doneBytes: Int64 = 0
     /// Set exactly when the shard is committed.
     package var output: Output?
 
@@ -119,13 +111,19 @@ package struct ShardRecord: Equatable, Sendable {
     }
 }
 
-/// A row of the table `attempt`.
+/// A row of the table `attempt`: a lease, while it is issued.
 package struct AttemptRecord: Equatable, Sendable {
     package let lease: LeaseID
     package let job: JobID
     package let worker: WorkerID
     package let issuedAt: Timestamp
     package var state: AttemptState = .issued
+    /// When the lease runs out; set exactly while it is issued.
+    package var deadline: Timestamp?
+    /// Samples that the worker has finished, as it last told.
+    package var doneSamples = 0
+    /// Source bytes of these samples.
+    package var doneBytes: Int64 = 0
     package var failureClass: FailureClass?
     package var message: String?
     package var sha256: String?
@@ -133,11 +131,13 @@ package struct AttemptRecord: Equatable, Sendable {
     package var seconds: Double?
     package var endedAt: Timestamp?
 
+    /// An attempt that begins, and is to end within the time of a lease unless it is prolonged.
     package init(lease: LeaseID, job: JobID, worker: WorkerID, issuedAt: Timestamp) {
         self.lease = lease
         self.job = job
         self.worker = worker
         self.issuedAt = issuedAt
+        deadline = issuedAt.advanced(bySeconds: Limits.leaseSeconds)
     }
 }
 

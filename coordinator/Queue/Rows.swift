@@ -99,14 +99,10 @@ extension ShardRecord {
         )
         state = try row.state("state")
         fence = Fence(packed: row["fence"])
-        worker = row.workerIfAny("worker")
-        deadline = row.timestampIfAny("deadline_ms")
         notBefore = row.timestampIfAny("not_before_ms")
         failures = row["failures"]
         crashes = row["crashes"]
         search = try row.jsonIfAny(PoisonSearch.self, "search")
-        doneSamples = row["done_samples"]
-        doneBytes = row["done_bytes"]
         if let sha256: String = row["sha256"] {
             output = Output(
                 sha256: sha256,
@@ -129,6 +125,9 @@ extension AttemptRecord {
             issuedAt: row.timestamp("issued_ms")
         )
         state = try row.state("state")
+        deadline = row.timestampIfAny("deadline_ms")
+        doneSamples = row["done_samples"]
+        doneBytes = row["done_bytes"]
         let failureClass: String? = row["failure_class"]
         self.failureClass = failureClass.flatMap(FailureClass.init(rawValue:))
         message = row["message"]

@@ -19,6 +19,9 @@ package enum Schema {
         migrator.registerMigration("2 search") { db in
             try db.execute(sql: search)
         }
+        migrator.registerMigration("3 leases") { db in
+            try db.execute(sql: leases)
+        }
         return migrator
     }
 
@@ -198,6 +201,69 @@ package enum Schema {
         CREATE INDEX shard_pending ON shard(job, ordinal) WHERE state = 'pending';
         CREATE INDEX shard_deadline ON shard(deadline_ms) WHERE state = 'leased';
         CREATE INDEX shard_held ON shard(job) WHERE state = 'leased';
+        CREATE INDEX shard_waiting ON shard(not_before_ms) WHERE state = 'retry_wait';
+        """
+
+    /// What belongs to a lease moves from the shard to its attempt.
+    private static let leases = """
+        CREATE TABLE new_attempt (
+            shard INTEGER NOT NULL REFERENCES shard(id),
+            fence INTEGER NOT NULL,
+            job INTEGER NOT NULL REFERENCES job(id),
+            worker TEXT NOT NULL REFERENCES worker(id),
+            issued_ms INTEGER NOT NULL,
+            state TEXT NOT NULL CHECK (state IN (
+                'issued', 'succeeded', 'failed', 'expired', 'fenced', 'released', 'cancelled')),
+            deadline_ms INTEGER CHECK ((deadline_ms IS NOT NULL) = (state = 'issued')),
+            done_samples INTEGER NOT NULL CHECK (done_samples >= 0),
+            done_bytes INTEGER NOT NULL CHECK (done_bytes >= 0),
+            failure_class TEXT CHECK (failure_class IN ('transient', 'config', 'integrity')),
+            message TEXT,
+            sha256 TEXT,
+            seconds REAL,
+            ended_ms INTEGER CHECK ((ended_ms IS NOT NULL) = (state <> 'issued')),
+            PRIMARY KEY (shard, fence)
+        ) STRICT, WITHOUT ROWID;
+        INSERT INTO new_attempt
+            SELECT attempt.shard, attempt.fence, attempt.job, attempt.worker, issued_ms,
+                attempt.state, iif(attempt.state = 'issued', deadline_ms, NULL),
+                iif(attempt.state = 'issued', done_samples, 0),
+                iif(attempt.state = 'issued', done_bytes, 0),
+                failure_class, message, attempt.sha256, seconds, ended_ms
+            FROM attempt JOIN shard ON shard.id = attempt.shard;
+        DROP TABLE attempt;
+        ALTER TABLE new_attempt RENAME TO attempt;
+        CREATE INDEX attempt_deadline ON attempt(deadline_ms) WHERE state = 'issued';
+        CREATE INDEX attempt_held ON attempt(job, worker) WHERE state = 'issued';
+
+        CREATE TABLE new_shard (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            job INTEGER NOT NULL REFERENCES job(id),
+            ordinal INTEGER NOT NULL CHECK (ordinal >= 0),
+            samples INTEGER NOT NULL CHECK (samples > 0),
+            source_bytes INTEGER NOT NULL CHECK (source_bytes >= 0),
+            state TEXT NOT NULL CHECK (state IN (
+                'pending', 'leased', 'committed', 'retry_wait', 'quarantined', 'cancelled')),
+            -- incarnation << 32 | counter
+            fence INTEGER NOT NULL,
+            not_before_ms INTEGER CHECK ((not_before_ms IS NOT NULL) = (state = 'retry_wait')),
+            failures INTEGER NOT NULL,
+            crashes INTEGER NOT NULL,
+            -- The search for samples that no worker survives, as JSON (PoisonSearch).
+            search TEXT,
+            sha256 TEXT CHECK ((sha256 IS NOT NULL) = (state = 'committed')),
+            output_bytes INTEGER,
+            -- The shard's totals as JSON (ShardTotals).
+            totals TEXT,
+            UNIQUE (job, ordinal)
+        ) STRICT;
+        INSERT INTO new_shard
+            SELECT id, job, ordinal, samples, source_bytes, state, fence, not_before_ms, failures,
+                crashes, search, sha256, output_bytes, totals
+            FROM shard;
+        DROP TABLE shard;
+        ALTER TABLE new_shard RENAME TO shard;
+        CREATE INDEX shard_pending ON shard(job, ordinal) WHERE state = 'pending';
         CREATE INDEX shard_waiting ON shard(not_before_ms) WHERE state = 'retry_wait';
         """
 }

@@ -23,13 +23,13 @@ extension Transition {
             }
             return .success(.completed(.agreed))
         }
-        guard shard.state == .leased, shard.fence == lease.fence else {
+        guard attempt.state == .issued else {
             if attempt.state == .cancelled { return .failure(.cancelled(job)) }
             fence(attempt, sha256: completion.sha256)
             return .failure(.fenced(lease))
         }
         guard !job.isOver else {
-            endLease(of: shard.id, as: .cancelled, isLoss: false)
+            endLease(lease, as: .cancelled, isLoss: false)
             return .failure(.cancelled(job))
         }
         if shard.search?.probe != nil {
@@ -46,34 +46,36 @@ extension Transition {
                 )
             )
         }
-        commit(shard, completion)
+        commit(shard, attempt.worker, completion)
         return .success(.completed(.committed))
     }
 
-    private mutating func commit(_ shard: ShardRecord, _ completion: Completion) {
+    private mutating func commit(
+        _ shard: ShardRecord,
+        _ worker: WorkerID,
+        _ completion: Completion
+    ) {
         change(completion.lease) { attempt in
             attempt.state = .succeeded
+            attempt.doneSamples = shard.samples
+            attempt.doneBytes = shard.sourceBytes
             attempt.sha256 = completion.sha256
             attempt.seconds = completion.seconds
         }
         change(shard.id) { shard in
             shard.state = .committed
-            shard.deadline = nil
-            shard.doneSamples = shard.samples
-            shard.doneBytes = shard.sourceBytes
+            shard.fence = completion.lease.fence
             shard.output = ShardRecord.Output(
                 sha256: completion.sha256,
                 bytes: completion.bytes,
                 totals: completion.totals
             )
         }
-        if let worker = shard.worker {
-            change(worker) { [now] worker in
-                worker.completed += 1
-                worker.seenAt = now
-            }
+        change(worker) { [now] worker in
+            worker.completed += 1
+            worker.seenAt = now
         }
-        record(.committed, shard, shard.worker, completion.sha256)
+        record(.committed, shard, worker, completion.sha256)
         if !completion.problems.isEmpty {
             effects.append(.recordProblems(shard.job, shard.id, completion.problems))
             change(shard.job) { $0.problems += completion.problems.count }
@@ -98,7 +100,7 @@ extension Transition {
         }
         guard !job.isOver else {
             change(attempt.worker) { $0.failed += 1 }
-            endLease(of: shard.id, as: .cancelled, isLoss: false)
+            endLease(report.lease, as: .cancelled, isLoss: false)
             return .success(.done)
         }
         change(report.lease) { attempt in
@@ -108,16 +110,20 @@ extension Transition {
         }
         switch report.failureClass {
         case .integrity:
-            takeBack(shard.id, isLoss: true)
+            takeBack(report.lease, isLoss: true)
         case .transient, .config:
             change(attempt.worker) { $0.failed += 1 }
-            retry(shard, after: report)
+            retry(shard, attempt.worker, after: report)
         }
         return .success(.done)
     }
 
     /// Makes a shard wait for its next try, or gives it up.
-    private mutating func retry(_ shard: ShardRecord, after report: FailureReport) {
+    private mutating func retry(
+        _ shard: ShardRecord,
+        _ worker: WorkerID,
+        after report: FailureReport
+    ) {
         let failures = shard.failures + 1
         let isConfiguration = report.failureClass == .config
         let isGivenUp = isConfiguration || failures >= Limits.triesPerShard
@@ -128,15 +134,15 @@ extension Transition {
         )
         change(shard.id) { [now] shard in
             shard.state = isGivenUp ? .quarantined : .retryWait
-            shard.deadline = nil
             shard.notBefore =
                 isGivenUp ? nil : Timestamp(milliseconds: now.milliseconds + wait)
             shard.failures = failures
         }
         if isConfiguration {
-            quarantine(shard, report.message)
+            quarantine(shard, worker, report.message)
         } else if isGivenUp {
-            quarantine(shard, "it failed \(failures) times, the last time: \(report.message)")
+            let reason = "it failed \(failures) times, the last time: \(report.message)"
+            quarantine(shard, worker, reason)
         }
     }
 
@@ -149,16 +155,16 @@ extension Transition {
             return .failure(.outputMismatch(shard.ordinal, "its lease is no probe"))
         }
         change(shard.id) { $0.search?.clear() }
-        endLease(of: shard.id, as: .released, isLoss: false)
+        endLease(request.lease, as: .released, isLoss: false)
         return .success(.done)
     }
 
     mutating func release(_ request: ReleaseRequest) -> Result<Reply, Problem> {
-        guard let shard = state.shards[request.lease.shard],
-            let attempt = state.attempts[request.lease]
-        else { return .failure(.fenced(request.lease)) }
+        guard let attempt = state.attempts[request.lease] else {
+            return .failure(.fenced(request.lease))
+        }
         guard attempt.state == .issued else { return late(attempt) }
-        endLease(of: shard.id, as: .released, isLoss: false)
+        endLease(request.lease, as: .released, isLoss: false)
         return .success(.done)
     }
 
@@ -190,8 +196,8 @@ extension Transition {
     ) -> Problem {
         let committed = shard.output?.sha256 ?? ""
         suspect(attempt.worker)
-        if let worker = shard.worker {
-            suspect(worker)
+        if let other = state.attempts[shard.lease] {
+            suspect(other.worker)
         }
         if fence(attempt, sha256: sha256) || attempt.state == .succeeded {
             record(.nondeterminism, shard, attempt.worker, "\(sha256) is not \(committed)")

@@ -62,25 +62,19 @@ extension Transition {
     }
 
     private mutating func issueLease(of id: ShardID, to worker: WorkerID) -> LeaseID {
-        change(id) { [now, incarnation = state.incarnation] shard in
+        change(id) { [incarnation = state.incarnation] shard in
             shard.state = .leased
             shard.fence = Fence(incarnation: incarnation, counter: shard.fence.counter + 1)
-            shard.worker = worker
-            shard.deadline = now.advanced(bySeconds: Limits.leaseSeconds)
-            shard.doneSamples = 0
-            shard.doneBytes = 0
         }
         guard let shard = state.shards[id] else { preconditionFailure("the shard is loaded") }
-        effects.append(
-            .insertAttempt(
-                AttemptRecord(
-                    lease: shard.lease,
-                    job: shard.job,
-                    worker: worker,
-                    issuedAt: now
-                )
-            )
+        let attempt = AttemptRecord(
+            lease: shard.lease,
+            job: shard.job,
+            worker: worker,
+            issuedAt: now
         )
+        state.note(attempt)
+        effects.append(.insertAttempt(attempt))
         change(shard.job) { [now] job in
             job.state = .running
             job.startedAt = job.startedAt ?? now
@@ -125,15 +119,15 @@ extension Transition {
     /// Prolongs a lease and returns true when the worker holds it and its job goes on.
     private mutating func prolong(_ progress: LeaseProgress, of worker: WorkerID) -> Bool {
         guard
+            let attempt = state.attempts[progress.lease],
             let shard = state.shards[progress.lease.shard],
             let job = state.jobs[shard.job],
-            shard.state == .leased, shard.lease == progress.lease, shard.worker == worker,
-            !job.isOver
+            attempt.state == .issued, attempt.worker == worker, !job.isOver
         else { return false }
-        change(shard.id) { [now] shard in
-            shard.deadline = now.advanced(bySeconds: Limits.leaseSeconds)
-            shard.doneSamples = min(max(0, progress.samples), shard.samples)
-            shard.doneBytes = min(max(0, progress.sourceBytes), shard.sourceBytes)
+        change(progress.lease) { [now] attempt in
+            attempt.deadline = now.advanced(bySeconds: Limits.leaseSeconds)
+            attempt.doneSamples = min(max(0, progress.samples), shard.samples)
+            attempt.doneBytes = min(max(0, progress.sourceBytes), shard.sourceBytes)
         }
         return true
     }

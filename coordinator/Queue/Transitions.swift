@@ -80,34 +80,34 @@ struct Transition {
     }
 
     private mutating func endEveryLease() {
-        for shard in state.queue {
-            endLease(of: shard, as: .expired, isLoss: false)
+        for lease in state.oldLeases {
+            endLease(lease, as: .expired, isLoss: false)
         }
     }
 
     private mutating func reap() -> Result<Reply, Problem> {
         let silentSince = now.advanced(bySeconds: -Limits.leaseSeconds)
+        for id in state.oldLeases {
+            guard let shard = state.shards[id.shard], let attempt = state.attempts[id],
+                let deadline = attempt.deadline, deadline <= now
+            else { continue }
+            // A worker that is there but does not name the lease never got the answer with it.
+            let isLoss = state.workers[attempt.worker].map { $0.seenAt <= silentSince } ?? true
+            record(
+                .leaseExpired,
+                shard,
+                attempt.worker,
+                isLoss
+                    ? "The worker was silent for \(Limits.leaseSeconds) s."
+                    : "The worker does not name it."
+            )
+            endLease(id, as: .expired, isLoss: isLoss)
+        }
         for id in state.queue {
-            guard let shard = state.shards[id] else { continue }
-            if let deadline = shard.deadline, deadline <= now {
-                // A worker that is there but does not name the lease never got the answer with it.
-                let isLoss =
-                    shard.worker.flatMap { state.workers[$0] }
-                    .map { $0.seenAt <= silentSince } ?? true
-                record(
-                    .leaseExpired,
-                    shard,
-                    shard.worker,
-                    isLoss
-                        ? "The worker was silent for \(Limits.leaseSeconds) s."
-                        : "The worker does not name it."
-                )
-                endLease(of: id, as: .expired, isLoss: isLoss)
-            } else if let notBefore = shard.notBefore, notBefore <= now {
-                change(id) { shard in
-                    shard.state = .pending
-                    shard.notBefore = nil
-                }
+            guard let notBefore = state.shards[id]?.notBefore, notBefore <= now else { continue }
+            change(id) { shard in
+                shard.state = .pending
+                shard.notBefore = nil
             }
         }
         for id in state.silentWorkers {
@@ -172,12 +172,16 @@ extension Transition {
         }
         var after = before
         body(&after)
+        guard after != before else { return }
         precondition(
-            before.state.successors.contains(after.state),
+            after.state == before.state || before.state.successors.contains(after.state),
             "an attempt cannot go from \(before.state) to \(after.state)"
         )
-        after.endedAt = before.endedAt ?? now
-        state.attempts[lease] = after
+        if after.state != .issued {
+            after.deadline = nil
+            after.endedAt = before.endedAt ?? now
+        }
+        state.note(after)
         effects.append(.changeAttempt(before, after))
     }
 
@@ -194,35 +198,35 @@ extension Transition {
         effects.append(.changeWorker(before, after))
     }
 
-    /// Ends the lease that a shard is under and takes the shard back.
-    mutating func endLease(of id: ShardID, as end: AttemptState, isLoss: Bool) {
-        guard let shard = state.shards[id], let job = state.jobs[shard.job] else {
+    /// Ends a lease and takes its shard back.
+    mutating func endLease(_ lease: LeaseID, as end: AttemptState, isLoss: Bool) {
+        guard let shard = state.shards[lease.shard], let job = state.jobs[shard.job] else {
             preconditionFailure("a shard is loaded with its job")
         }
-        change(shard.lease) { $0.state = job.isOver ? .cancelled : end }
-        takeBack(id, isLoss: isLoss)
+        change(lease) { $0.state = job.isOver ? .cancelled : end }
+        takeBack(lease, isLoss: isLoss)
     }
 
-    /// Takes a shard back from its holder: to `cancelled` when its job is over, to `quarantined` when
+    /// Takes a shard back after a lease: to `cancelled` when its job is over, to `quarantined` when
     /// workers are lost on it whatever is left out, else to `pending`.
     ///
     /// A loss is a worker that fell silent or made a wrong output.
-    mutating func takeBack(_ id: ShardID, isLoss: Bool) {
-        guard let before = state.shards[id], let job = state.jobs[before.job] else {
-            preconditionFailure("a shard is loaded with its job")
-        }
+    mutating func takeBack(_ lease: LeaseID, isLoss: Bool) {
+        guard let before = state.shards[lease.shard], let job = state.jobs[before.job],
+            let worker = state.attempts[lease]?.worker
+        else { preconditionFailure("a lease is loaded with its shard and its job") }
         var after = before
-        after.deadline = nil
         after.state = job.isOver ? .cancelled : .pending
         if isLoss, !job.isOver, !lose(&after) { after.state = .quarantined }
-        change(id) { $0 = after }
-        if isLoss, let worker = before.worker {
+        change(before.id) { $0 = after }
+        if isLoss {
             change(worker) { $0.failed += 1 }
         }
         if after.state == .quarantined {
-            quarantine(before, "workers are lost on it though all its samples are kept as they are")
+            let reason = "workers are lost on it though all its samples are kept as they are"
+            quarantine(before, worker, reason)
         } else if let search = after.search, search != before.search {
-            recordSearch(search, before)
+            recordSearch(search, before, worker)
         }
         settle(before.job)
     }
@@ -251,20 +255,24 @@ extension Transition {
     }
 
     /// Records that a search began, or what it has found.
-    private mutating func recordSearch(_ search: PoisonSearch, _ before: ShardRecord) {
+    private mutating func recordSearch(
+        _ search: PoisonSearch,
+        _ before: ShardRecord,
+        _ worker: WorkerID
+    ) {
         let known = before.search?.found ?? []
         let found = search.found.filter { !known.contains($0) }
         if !found.isEmpty {
             let numbers = found.map(String.init).joined(separator: ", ")
-            record(.isolated, before, before.worker, "Kept as they are: samples \(numbers).")
+            record(.isolated, before, worker, "Kept as they are: samples \(numbers).")
         } else if before.search?.probe == nil {
-            record(.suspected, before, before.worker, "Workers are lost on it; trying it in parts.")
+            record(.suspected, before, worker, "Workers are lost on it; trying it in parts.")
         }
     }
 
     /// Records that a shard was given up, and fails its job.
-    mutating func quarantine(_ shard: ShardRecord, _ reason: String) {
-        record(.quarantined, shard, shard.worker, reason)
+    mutating func quarantine(_ shard: ShardRecord, _ worker: WorkerID, _ reason: String) {
+        record(.quarantined, shard, worker, reason)
         end(shard.job, failure: "Shard \(shard.ordinal) was given up: \(reason).")
     }
 
@@ -317,7 +325,7 @@ extension Transition {
     mutating func record(
         _ kind: JobEvent.Kind,
         _ shard: ShardRecord,
-        _ worker: WorkerID?,
+        _ worker: WorkerID,
         _ detail: String
     ) {
         effects.append(
