@@ -21,14 +21,21 @@ package struct Diagnosis: Equatable, Codable, Sendable {
     ///
     /// - Parameters:
     ///   - job: The job.
+    ///   - others: Every other job, oldest first.
     ///   - workers: Every worker that has not left.
     ///   - troubles: The job's latest events that are no progress, newest first.
-    package init(job: JobStatus, workers: [WorkerStatus], troubles: [JobEvent]) {
+    package init(
+        job: JobStatus,
+        others: [JobStatus],
+        workers: [WorkerStatus],
+        troubles: [JobEvent]
+    ) {
         self.job = job.job
         state = job.state
         findings = Self.findings(about: job)
         guard job.state == .planning || job.state.isLeasable else { return }
         findings += Self.findings(about: workers)
+        if job.pending > 0 { findings += Self.findings(aboutTurnOf: job, among: others) }
         findings += Self.findings(aboutShardsOf: job)
         findings += troubles.map { Finding(Self.text($0)) }
     }
@@ -114,6 +121,35 @@ package struct Diagnosis: Equatable, Codable, Sendable {
         return findings
     }
 
+    /// Why a job with pending shards may get no worker, though there are some.
+    private static func findings(
+        aboutTurnOf job: JobStatus,
+        among others: [JobStatus]
+    ) -> [Finding] {
+        var findings: [Finding] = []
+        if let most = job.maxWorkers, job.workers >= most {
+            findings.append(
+                Finding("\(job.workers) workers hold shards of it, as many as it was submitted with.")
+            )
+        }
+        let waiting = others.filter { $0.state.isLeasable && $0.pending > 0 }
+        for other in waiting where other.priority > job.priority {
+            findings.append(
+                Finding(
+                    "\(other.pending) shards of job \(other.job) come first: its priority is "
+                        + "\(other.priority), this one's \(job.priority).",
+                    next: "wait for it, or flowpack pause \(other.job)"
+                )
+            )
+        }
+        let equals = waiting.filter { $0.priority == job.priority }.map { "\($0.job)" }
+        if !equals.isEmpty {
+            let list = equals.joined(separator: ", ")
+            findings.append(Finding("It shares the workers with jobs of its priority: \(list)."))
+        }
+        return findings
+    }
+
     private static func findings(aboutShardsOf job: JobStatus) -> [Finding] {
         var findings: [Finding] = []
         if let waiting = job.shards[ShardState.retryWait.rawValue] {
@@ -126,8 +162,8 @@ package struct Diagnosis: Equatable, Codable, Sendable {
                 )
             )
         }
-        if let pending = job.shards[ShardState.pending.rawValue] {
-            findings.append(Finding("\(pending) shards wait for a worker."))
+        if job.pending > 0 {
+            findings.append(Finding("\(job.pending) shards wait for a worker."))
         }
         return findings
     }
@@ -141,4 +177,9 @@ package struct Diagnosis: Equatable, Codable, Sendable {
         let kind = event.kind.rawValue.split(separator: "_").joined(separator: " ")
         return "Before: \(shard)\(kind): \(event.detail)"
     }
+}
+
+extension JobStatus {
+    /// Shards that wait for a worker.
+    fileprivate var pending: Int { shards[ShardState.pending.rawValue] ?? 0 }
 }

@@ -8,6 +8,10 @@ package struct SubmitRequest: Equatable, Codable, Sendable {
     package var modelID: String
     /// Source bytes at which a shard is full.
     package var shardBytes: Int64
+    /// Jobs with a larger number come first; one of `Limits.priorities`.
+    package var priority: Int
+    /// Most workers that hold shards of the job at one time; nil for as many as there are.
+    package var maxWorkers: Int?
     /// The submitter's name for this request: submitting again under it returns the same job.
     package var idempotencyKey: String?
 
@@ -16,12 +20,16 @@ package struct SubmitRequest: Equatable, Codable, Sendable {
         destination: String,
         modelID: String,
         shardBytes: Int64 = Limits.shardBytes,
+        priority: Int = 0,
+        maxWorkers: Int? = nil,
         idempotencyKey: String? = nil
     ) {
         self.source = source
         self.destination = destination
         self.modelID = modelID
         self.shardBytes = shardBytes
+        self.priority = priority
+        self.maxWorkers = maxWorkers
         self.idempotencyKey = idempotencyKey
     }
 }
@@ -76,6 +84,10 @@ package struct JobStatus: Equatable, Codable, Sendable {
     package var source: String
     package var destination: String
     package var modelID: String
+    package var priority: Int
+    package var maxWorkers: Int?
+    /// Workers that hold shards of it now.
+    package var workers: Int
     /// Why the job failed; nil unless it did.
     package var failure: String?
     /// Whether every sample of the source is in a shard, so that `total` is final.
@@ -112,6 +124,9 @@ package struct JobStatus: Equatable, Codable, Sendable {
         source: String,
         destination: String,
         modelID: String,
+        priority: Int,
+        maxWorkers: Int?,
+        workers: Int,
         failure: String?,
         isScanFinished: Bool,
         total: Tally,
@@ -132,6 +147,9 @@ package struct JobStatus: Equatable, Codable, Sendable {
         self.source = source
         self.destination = destination
         self.modelID = modelID
+        self.priority = priority
+        self.maxWorkers = maxWorkers
+        self.workers = workers
         self.failure = failure
         self.isScanFinished = isScanFinished
         self.total = total

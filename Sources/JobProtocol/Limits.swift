@@ -17,6 +17,9 @@ package enum Limits {
     /// Most leases in one heartbeat.
     package static let leasesPerHeartbeat = 1024
 
+    /// What a job's priority may be.
+    package static let priorities = -100...100
+
     /// Failed attempts after which a shard is given up; or workers lost on it, on whatever hosts,
     /// after which its samples are suspected.
     package static let triesPerShard = 8

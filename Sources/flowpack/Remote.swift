@@ -53,7 +53,8 @@ struct Submit: AsyncParsableCommand {
         abstract: "Gives a coordinator a folder to compress.",
         discussion: """
             SRC and DST must have the same path on the coordinator's and the workers' machines. \
-            The model is copied to DST first. Submitting the same again returns the same job.
+            The model is copied to DST first. Submitting the same again returns the same job. Jobs \
+            of the same priority share the workers evenly.
             """
     )
 
@@ -69,8 +70,24 @@ struct Submit: AsyncParsableCommand {
     @Option(help: "Source bytes of a shard, such as 64MiB.")
     var shardBytes = ByteSize(bytes: Limits.shardBytes)
 
+    @Option(help: "-100 to 100; jobs with a larger number come first.")
+    var priority = 0
+
+    @Option(help: "Most workers at a time (default: as many as there are).")
+    var maxWorkers: Int?
+
     @OptionGroup var coordinator: CoordinatorOptions
     @OptionGroup var format: JSONOption
+
+    func validate() throws {
+        guard Limits.priorities.contains(priority) else {
+            let (least, most) = (Limits.priorities.lowerBound, Limits.priorities.upperBound)
+            throw ValidationError("--priority takes \(least) to \(most), not \(priority).")
+        }
+        if let maxWorkers, maxWorkers < 1 {
+            throw ValidationError("--max-workers takes 1 or more; leave it out for no limit.")
+        }
+    }
 
     func run() async throws {
         let client = try coordinator.client(for: .submit)
@@ -85,7 +102,9 @@ struct Submit: AsyncParsableCommand {
                 source: absolutePath(source),
                 destination: destination,
                 modelID: id,
-                shardBytes: shardBytes.bytes
+                shardBytes: shardBytes.bytes,
+                priority: priority,
+                maxWorkers: maxWorkers
             )
         )
         if format.json {
@@ -109,12 +128,13 @@ struct Jobs: AsyncParsableCommand {
         } else {
             let rows = list.jobs.map { job in
                 [
-                    "\(job.job)", job.state.rawValue, percent(job),
+                    "\(job.job)", job.state.rawValue, "\(job.priority)", percent(job),
                     "\(job.committed.samples)/\(job.total.samples)", "\(job.problems)",
                     job.destination,
                 ]
             }
-            Console.table([["JOB", "STATE", "DONE", "SAMPLES", "PROBLEMS", "OUTPUT"]] + rows)
+            let head = ["JOB", "STATE", "PRIORITY", "DONE", "SAMPLES", "PROBLEMS", "OUTPUT"]
+            Console.table([head] + rows)
         }
     }
 }
@@ -131,7 +151,9 @@ private func printStatus(_ job: JobStatus, json: Bool) {
     }
     let states = job.shards.sorted { $0.key < $1.key }.map { "\($0.value) \($0.key)" }
     var rows = [
-        ["job", "\(job.job)"], ["state", job.state.rawValue], ["done", percent(job)],
+        ["job", "\(job.job)"], ["state", job.state.rawValue], ["priority", "\(job.priority)"],
+        ["workers", "\(job.workers)" + (job.maxWorkers.map { " of at most \($0)" } ?? "")],
+        ["done", percent(job)],
         ["samples", "\(job.committed.samples)/\(job.total.samples)"],
         [
             "source",

@@ -47,12 +47,47 @@ struct JobQueueTests {
         }
     }
 
-    @Test func shardsAreLeasedInTheOrderOfTheDatasetOldestJobFirst() async throws {
+    @Test func jobsOfOnePriorityShareTheWorkersEachInTheOrderOfItsDataset() async throws {
+        try await withQueue { queue, _ in
+            _ = try await queue.makeJob(submission(destination: "/one"), shards: 5)
+            #expect(try await queue.lease("a", 2, now: at(1)).map(\.shard.rawValue) == [1, 2])
+            _ = try await queue.makeJob(submission(destination: "/two"), shards: 4)
+            let leases = try await queue.lease("a", 5, now: at(1))
+            #expect(leases.map(\.shard.rawValue) == [6, 7, 3, 8, 4])
+        }
+    }
+
+    @Test func aJobOfHigherPriorityComesFirst() async throws {
         try await withQueue { queue, _ in
             _ = try await queue.makeJob(submission(destination: "/one"), shards: 2)
-            _ = try await queue.makeJob(submission(destination: "/two"), shards: 2)
+            let urgent = submission(destination: "/two", priority: 1)
+            let job = try await queue.makeJob(urgent, shards: 2)
             let leases = try await queue.lease("a", 3, now: at(1))
-            #expect(leases.map(\.shard.rawValue) == [1, 2, 3])
+            #expect(leases.map(\.shard.rawValue) == [3, 4, 1])
+            #expect(try await queue.status(of: job, now: at(1)).priority == 1)
+        }
+    }
+
+    @Test func noMoreWorkersThanTheJobAllowsHoldItsLeases() async throws {
+        try await withQueue { queue, _ in
+            let limited = submission(destination: "/one", priority: 1, maxWorkers: 1)
+            let job = try await queue.makeJob(limited, shards: 4)
+            _ = try await queue.makeJob(submission(destination: "/two"), shards: 1)
+            let first = try await queue.lease("a", 1, now: at(1))
+            #expect(first.map(\.shard.rawValue) == [1])
+            #expect(try await queue.lease("b", 2, now: at(1)).map(\.shard.rawValue) == [5])
+            // Who holds a lease may take more.
+            #expect(try await queue.lease("a", 1, now: at(1)).map(\.shard.rawValue) == [2])
+            let status = try await queue.status(of: job, now: at(2))
+            #expect(status.workers == 1)
+            #expect(status.maxWorkers == 1)
+            for lease in [1, 2] {
+                let id = try #require(LeaseID("\(lease).1.1"))
+                #expect(
+                    await queue.complete(completion(of: id), now: at(2)) == .outcome(.committed)
+                )
+            }
+            #expect(try await queue.lease("b", 1, now: at(3)).map(\.shard.rawValue) == [3])
         }
     }
 

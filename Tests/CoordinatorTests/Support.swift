@@ -56,12 +56,16 @@ func registration(_ name: String) throws -> WorkerRegistration {
 func submission(
     destination: String = "/out",
     modelID: String = digest("d"),
+    priority: Int = 0,
+    maxWorkers: Int? = nil,
     key: String? = nil
 ) -> SubmitRequest {
     SubmitRequest(
         source: "/in",
         destination: destination,
         modelID: modelID,
+        priority: priority,
+        maxWorkers: maxWorkers,
         idempotencyKey: key
     )
 }

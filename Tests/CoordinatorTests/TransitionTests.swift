@@ -193,4 +193,54 @@ struct TransitionTests {
             Issue.record("\(state) answers \(decision.reply)")
         }
     }
+
+    // MARK: Whose turn it is
+
+    /// Jobs that run, numbered from 1, with their priorities, leased and pending shards.
+    private func queue(_ jobs: [(priority: Int, leased: Int, pending: Int)]) -> QueueState {
+        var queue = QueueState(incarnation: 1)
+        for (index, job) in jobs.enumerated() {
+            let id = JobID(rawValue: Int64(index + 1))
+            queue.jobs[id] = JobRecord(
+                id: id,
+                source: "/in",
+                destination: "/out/\(id)",
+                modelID: digest("d"),
+                shardBytes: 1,
+                priority: job.priority,
+                maxWorkers: 2,
+                idempotencyKey: nil,
+                createdAt: at(0),
+                state: .running
+            )
+            queue.tallies[id] = [.leased: shards(job.leased), .pending: shards(job.pending)]
+        }
+        return queue
+    }
+
+    private func shards(_ count: Int) -> Tally {
+        Tally(shards: count, samples: 0, sourceBytes: 0, outputBytes: 0)
+    }
+
+    @Test func theJobWithTheFewestLeasesComesNext() {
+        let state = queue([(0, 3, 9), (0, 0, 2), (0, 1, 9)])
+        #expect(state.jobsToLease(shards: 7).map(\.rawValue) == [2, 2, 3, 3, 1, 3, 1])
+    }
+
+    @Test func aHigherPriorityComesFirstAndThenTheNext() {
+        let state = queue([(-1, 0, 9), (5, 40, 2), (0, 0, 1)])
+        #expect(state.jobsToLease(shards: 4).map(\.rawValue) == [2, 2, 3, 1])
+    }
+
+    @Test func fewerShardsThanAskedForAreAllGiven() {
+        let state = queue([(0, 0, 1), (0, 0, 0)])
+        #expect(state.jobsToLease(shards: 64).map(\.rawValue) == [1])
+    }
+
+    @Test(arguments: [(2, false, false), (2, true, true), (1, false, true)])
+    func aFullJobTakesNoFurtherWorker(count: Int, includesAsker: Bool, isGiven: Bool) {
+        var state = queue([(0, 2, 9)])
+        state.holders[JobID(rawValue: 1)] = .init(count: count, includesAsker: includesAsker)
+        #expect(state.jobsToLease(shards: 1).isEmpty != isGiven)
+    }
 }

@@ -2,14 +2,23 @@ import JobProtocol
 import Testing
 
 struct DiagnosisTests {
-    private func job(_ state: JobState, shards: [ShardState: Int] = [:]) -> JobStatus {
+    private func job(
+        _ state: JobState,
+        id: Int64 = 7,
+        priority: Int = 0,
+        maxWorkers: Int? = nil,
+        shards: [ShardState: Int] = [:]
+    ) -> JobStatus {
         let count = shards.values.reduce(0, +)
         return JobStatus(
-            job: JobID(rawValue: 7),
+            job: JobID(rawValue: id),
             state: state,
             source: "/in",
             destination: "/out",
             modelID: "",
+            priority: priority,
+            maxWorkers: maxWorkers,
+            workers: shards[.leased] ?? 0,
             failure: state == .failed ? "The disk burned." : nil,
             isScanFinished: true,
             total: Tally(shards: count, samples: count, sourceBytes: 1, outputBytes: 0),
@@ -46,10 +55,11 @@ struct DiagnosisTests {
 
     private func findings(
         _ job: JobStatus,
+        beside others: [JobStatus] = [],
         _ workers: [WorkerStatus] = [],
         _ troubles: [JobEvent] = []
     ) -> [Diagnosis.Finding] {
-        Diagnosis(job: job, workers: workers, troubles: troubles).findings
+        Diagnosis(job: job, others: others, workers: workers, troubles: troubles).findings
     }
 
     @Test func aJobWithoutWorkersNeedsOne() {
@@ -81,6 +91,35 @@ struct DiagnosisTests {
         let found = findings(job(.running), [try worker(state)])
         #expect(found.map { $0.next != nil } == [true, true])
         #expect(found[1].text.hasPrefix("Worker w on oak"))
+    }
+
+    @Test func aJobAtItsLimitOfWorkersSaysSo() throws {
+        let limited = job(.running, maxWorkers: 2, shards: [.leased: 2, .pending: 5])
+        let found = findings(limited, [try worker(.active)])
+        #expect(found[0].text == "2 workers hold shards of it, as many as it was submitted with.")
+        let done = job(.running, maxWorkers: 2, shards: [.leased: 2])
+        #expect(findings(done, [try worker(.active)]).count == 1)
+    }
+
+    @Test func theJobsThatComeFirstAreNamed() throws {
+        let others = [
+            job(.running, id: 8, priority: 1, shards: [.pending: 4]),
+            job(.paused, id: 9, priority: 1, shards: [.pending: 4]),
+            job(.running, id: 10, priority: 1, shards: [.leased: 4]),
+            job(.running, id: 11, priority: -1, shards: [.pending: 4]),
+            job(.queued, id: 12, shards: [.pending: 4]),
+        ]
+        let waiting = job(.queued, shards: [.pending: 1])
+        let found = findings(waiting, beside: others, [try worker(.active)])
+        #expect(
+            found == [
+                .init(
+                    "4 shards of job 8 come first: its priority is 1, this one's 0.",
+                    next: "wait for it, or flowpack pause 8"
+                ), .init("It shares the workers with jobs of its priority: 12."),
+                .init("1 shards wait for a worker."),
+            ]
+        )
     }
 
     @Test func aPausedJobIsToBeResumed() {

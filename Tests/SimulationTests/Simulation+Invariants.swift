@@ -52,6 +52,7 @@ extension Simulation {
 
     func checkInvariants() async throws {
         try await checkCounters()
+        try await checkLimits()
         try await checkAttempts()
         try await checkOutputs()
         if let committedAtCancel {
@@ -108,6 +109,72 @@ extension Simulation {
             """
         )
         try require(open == 0, "leases and open attempts differ")
+    }
+
+    /// No more workers hold leases of a job than it allows.
+    private func checkLimits() async throws {
+        let full = try await count(
+            """
+            SELECT count(*) FROM job WHERE max_workers < (
+                SELECT count(DISTINCT worker) FROM attempt
+                WHERE attempt.job = job.id AND attempt.state = 'issued')
+            """
+        )
+        try require(full == 0, "a job has more workers than it allows")
+    }
+
+    /// A job that a worker might have had shards of, as it is after the worker got its leases.
+    private struct Competitor {
+        let job: JobID
+        let priority: Int
+        let leased: Int
+    }
+
+    /// No job waits behind one of lower priority, or behind an equal one that has more leases.
+    func checkTurns(of leases: [LeaseID], _ worker: WorkerID) async throws {
+        guard !leases.isEmpty else { return }
+        try await checkLimits()
+        let shards = leases.map { "\($0.shard)" }.joined(separator: ", ")
+        let isServed = "id IN (SELECT job FROM shard WHERE id IN (\(shards)))"
+        let mightWait = """
+            state IN ('queued', 'running')
+            AND EXISTS (SELECT 1 FROM shard WHERE job = job.id AND state = 'pending')
+            AND (max_workers IS NULL
+                OR max_workers > (SELECT count(DISTINCT worker) FROM attempt
+                    WHERE job = job.id AND state = 'issued')
+                OR EXISTS (SELECT 1 FROM attempt
+                    WHERE job = job.id AND state = 'issued' AND worker = '\(worker)'))
+            """
+        let served = try await competitors(isServed)
+        for waiting in try await competitors(mightWait) {
+            for first in served where first.job != waiting.job {
+                try require(
+                    first.priority > waiting.priority
+                        || first.priority == waiting.priority
+                            && first.leased - 1 <= waiting.leased,
+                    "job \(waiting.job) waits behind \(first.job)"
+                )
+            }
+        }
+    }
+
+    private func competitors(_ condition: String) async throws -> [Competitor] {
+        try await read { db in
+            try Row.fetchAll(
+                db,
+                sql: """
+                    SELECT id, priority, (SELECT count(*) FROM shard
+                        WHERE job = job.id AND state = 'leased') AS leased
+                    FROM job WHERE \(condition)
+                    """
+            ).map {
+                Competitor(
+                    job: JobID(rawValue: $0["id"]),
+                    priority: $0["priority"],
+                    leased: $0["leased"]
+                )
+            }
+        }
     }
 
     /// What is committed lies in its place and is what its samples give, whatever happened on the

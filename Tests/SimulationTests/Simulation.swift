@@ -73,7 +73,9 @@ struct Simulation {
             let request = SubmitRequest(
                 source: "/in/\(job)",
                 destination: "/out/\(job)",
-                modelID: Self.digest(of: [], verbatim: [])
+                modelID: Self.digest(of: [], verbatim: []),
+                priority: [0, 0, 1].randomElement(using: &generator) ?? 0,
+                maxWorkers: [nil, 1, 2].randomElement(using: &generator) ?? nil
             )
             try await perform(.submit(request, obstacle: nil))
         }
@@ -389,6 +391,9 @@ struct Simulation {
             !holders.contains(completion.lease)
         {
             throw Violation(description: "a stale fence committed: \(completion.lease)")
+        }
+        if case .lease(let worker, _) = command, case .leased(let leases, _) = reply {
+            try await checkTurns(of: leases, worker)
         }
         return .reply(reply)
     }

@@ -64,6 +64,8 @@ package struct QueueState: Sendable {
     /// The leases under which shards are.
     package var leases: [ShardID: Set<LeaseID>] = [:]
     package var workers: [WorkerID: WorkerRecord] = [:]
+    /// Who holds leases of the jobs that limit their workers, as seen by the worker that asks.
+    package var holders: [JobID: Holders] = [:]
     /// Hosts that workers were lost on, the present holders' included, of shards that may be suspected.
     package var lossHosts: [ShardID: Int] = [:]
     /// Hosts that workers ever came from; 0 where no shard may be suspected.
@@ -74,6 +76,18 @@ package struct QueueState: Sendable {
     package var oldLeases: [LeaseID] = []
     /// The workers that `reap` may forget.
     package var silentWorkers: [WorkerID] = []
+
+    /// The workers that hold leases of a job.
+    package struct Holders: Sendable {
+        package var count: Int
+        /// Whether the worker that asks is one of them.
+        package var includesAsker: Bool
+
+        package init(count: Int, includesAsker: Bool) {
+            self.count = count
+            self.includesAsker = includesAsker
+        }
+    }
 
     package init(incarnation: UInt32) {
         self.incarnation = incarnation

@@ -75,12 +75,13 @@ extension JobQueue {
     private static func insert(_ job: JobRecord, _ db: Database) throws {
         try execute(
             """
-            INSERT INTO job (id, source, destination, model_id, shard_bytes, idempotency_key,
-                created_ms, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+            INSERT INTO job (id, source, destination, model_id, shard_bytes, priority, max_workers,
+                idempotency_key, created_ms, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
             """,
             [
                 job.id.rawValue, job.source, job.destination, job.modelID, job.shardBytes,
-                job.idempotencyKey, job.createdAt.milliseconds, job.state.rawValue,
+                job.priority, job.maxWorkers, job.idempotencyKey, job.createdAt.milliseconds,
+                job.state.rawValue,
             ],
             db
         )

@@ -58,7 +58,7 @@ private struct Loader {
             try load(worker)
         case .lease(let worker, let shards):
             try load(worker)
-            try loadPending(limit: shards)
+            try loadPending(for: worker, limit: shards)
         case .heartbeat(let heartbeat):
             try load(heartbeat.worker)
             for progress in heartbeat.leases {
@@ -89,7 +89,10 @@ private struct Loader {
         return (last ?? 0) + 1
     }
 
-    private mutating func loadJobs(_ condition: String, _ arguments: StatementArguments) throws {
+    private mutating func loadJobs(
+        _ condition: String,
+        _ arguments: StatementArguments = []
+    ) throws {
         let rows = try Row.fetchCursor(
             db.cachedStatement(sql: "SELECT * FROM job WHERE \(condition)"),
             arguments: arguments
@@ -161,32 +164,49 @@ private struct Loader {
         }
     }
 
-    /// Loads the next shards to lease: oldest job first, in the order of the dataset.
-    private mutating func loadPending(limit: Int) throws {
-        let jobs = try Int64.fetchAll(
-            db.cachedStatement(
-                sql: "SELECT id FROM job WHERE \(JobQueue.isUnfinished) ORDER BY id"
-            )
-        )
-        for id in jobs.map(JobID.init(rawValue:)) {
-            guard state.queue.count < limit else { return }
-            try load(id)
-            guard state.jobs[id]?.state.isLeasable == true else { continue }
-            let rows = try Row.fetchAll(
+    /// Loads the jobs with work, and the next shards of those whose turn it is, each job's in the
+    /// order of the dataset.
+    private mutating func loadPending(for worker: WorkerID, limit: Int) throws {
+        try loadJobs("\(JobQueue.isUnfinished) AND state IN ('queued', 'running')")
+        for job in state.jobs.values {
+            state.tallies[job.id] = try JobQueue.tallies(of: job.id, in: db)
+            if job.maxWorkers != nil {
+                state.holders[job.id] = try holders(of: job.id, asker: worker)
+            }
+        }
+        let turns = Dictionary(grouping: state.jobsToLease(shards: limit)) { $0 }
+        for (job, turns) in turns {
+            let rows = try Row.fetchCursor(
                 db.cachedStatement(
                     sql: """
                         SELECT * FROM shard INDEXED BY shard_pending
                         WHERE job = ? AND state = 'pending' ORDER BY ordinal LIMIT ?
                         """
                 ),
-                arguments: [id.rawValue, limit - state.queue.count]
+                arguments: [job.rawValue, turns.count]
             )
-            for row in rows {
+            while let row = try rows.next() {
                 let shard = try ShardRecord(row)
                 state.shards[shard.id] = shard
                 state.queue.append(shard.id)
             }
         }
+    }
+
+    private func holders(of job: JobID, asker: WorkerID) throws -> QueueState.Holders {
+        let row = try Row.fetchOne(
+            db.cachedStatement(
+                sql: """
+                    SELECT count(DISTINCT worker) AS n, ifnull(max(worker = ?), 0) AS includes_asker
+                    FROM attempt INDEXED BY attempt_held WHERE job = ? AND state = 'issued'
+                    """
+            ),
+            arguments: [asker.rawValue, job.rawValue]
+        )
+        return QueueState.Holders(
+            count: row?["n"] ?? 0,
+            includesAsker: row?["includes_asker"] ?? false
+        )
     }
 
     /// Loads leases that a command ends, oldest deadline first, with everything that this touches.

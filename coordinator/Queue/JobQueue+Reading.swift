@@ -43,6 +43,9 @@ extension JobQueue {
             source: job.source,
             destination: job.destination,
             modelID: job.modelID,
+            priority: job.priority,
+            maxWorkers: job.maxWorkers,
+            workers: try holders(of: job.id, db),
             failure: job.failure,
             isScanFinished: job.isScanFinished,
             total: total,
@@ -77,6 +80,19 @@ extension JobQueue {
         return row.map(Tally.init) ?? .zero
     }
 
+    /// Returns the number of workers that hold leases of a job.
+    private static func holders(of job: JobID, _ db: Database) throws -> Int {
+        try Int.fetchOne(
+            db.cachedStatement(
+                sql: """
+                    SELECT count(DISTINCT worker) FROM attempt INDEXED BY attempt_held
+                    WHERE job = ? AND state = 'issued'
+                    """
+            ),
+            arguments: [job.rawValue]
+        ) ?? 0
+    }
+
     /// Returns the number of attempts that failed or ran out; fenced ones did so before.
     private static func failedAttempts(of job: JobID, _ db: Database) throws -> Int {
         try Int.fetchOne(
@@ -92,6 +108,7 @@ extension JobQueue {
 
     package func explain(_ job: JobID, now: Timestamp) async throws(APIError) -> Diagnosis {
         let status = try await status(of: job, now: now)
+        let others = try await statuses(now: now).filter { $0.job != job }
         let workers = try await workers(now: now).filter { $0.state != .gone }
         let troubles = try await read { db in
             try Row.fetchAll(
@@ -103,7 +120,7 @@ extension JobQueue {
                 arguments: [job.rawValue, Limits.troublesPerDiagnosis]
             ).map { try JobEvent($0) }
         }
-        return Diagnosis(job: status, workers: workers, troubles: troubles)
+        return Diagnosis(job: status, others: others, workers: workers, troubles: troubles)
     }
 
     package func events(

@@ -7,6 +7,9 @@ package struct JobRecord: Equatable, Sendable {
     package let destination: String
     package let modelID: String
     package let shardBytes: Int64
+    package let priority: Int
+    /// Most workers that hold leases of the job at one time; nil for any number.
+    package let maxWorkers: Int?
     package let idempotencyKey: String?
     package let createdAt: Timestamp
     package var state: JobState
@@ -25,6 +28,8 @@ package struct JobRecord: Equatable, Sendable {
         destination: String,
         modelID: String,
         shardBytes: Int64,
+        priority: Int = 0,
+        maxWorkers: Int? = nil,
         idempotencyKey: String?,
         createdAt: Timestamp,
         state: JobState
@@ -34,6 +39,8 @@ package struct JobRecord: Equatable, Sendable {
         self.destination = destination
         self.modelID = modelID
         self.shardBytes = shardBytes
+        self.priority = priority
+        self.maxWorkers = maxWorkers
         self.idempotencyKey = idempotencyKey
         self.createdAt = createdAt
         self.state = state

@@ -75,6 +75,8 @@ extension JobRecord {
             destination: row["destination"],
             modelID: row["model_id"],
             shardBytes: row["shard_bytes"],
+            priority: row["priority"],
+            maxWorkers: row["max_workers"],
             idempotencyKey: row["idempotency_key"],
             createdAt: row.timestamp("created_ms"),
             state: try row.state("state")

@@ -21,6 +21,7 @@ package enum Schema {
         }
         migrator.registerMigration("3 leases") { db in
             try db.execute(sql: leases)
+            try db.execute(sql: shares)
         }
         return migrator
     }
@@ -265,5 +266,12 @@ package enum Schema {
         ALTER TABLE new_shard RENAME TO shard;
         CREATE INDEX shard_pending ON shard(job, ordinal) WHERE state = 'pending';
         CREATE INDEX shard_waiting ON shard(not_before_ms) WHERE state = 'retry_wait';
+        """
+
+    /// Which job's shards come first, and how many workers may have them.
+    private static let shares = """
+        ALTER TABLE job ADD COLUMN priority INTEGER NOT NULL DEFAULT 0
+            CHECK (priority BETWEEN -100 AND 100);
+        ALTER TABLE job ADD COLUMN max_workers INTEGER CHECK (max_workers > 0);
         """
 }

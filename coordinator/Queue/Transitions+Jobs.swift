@@ -8,7 +8,7 @@ extension Transition {
         if let key = request.idempotencyKey,
             let job = jobs.first(where: { $0.idempotencyKey == key })
         {
-            guard isSame(job, request), job.shardBytes == request.shardBytes else {
+            guard isSame(job, request), hasSameOptions(job, request) else {
                 return .failure(.keyUsed(key, by: job.id))
             }
             return .success(.submitted(SubmitReply(job: job.id, isReplay: true)))
@@ -29,6 +29,8 @@ extension Transition {
             destination: request.destination,
             modelID: request.modelID,
             shardBytes: request.shardBytes,
+            priority: request.priority,
+            maxWorkers: request.maxWorkers,
             idempotencyKey: request.idempotencyKey,
             createdAt: now,
             state: .planning
@@ -43,6 +45,11 @@ extension Transition {
     private func isSame(_ job: JobRecord, _ request: SubmitRequest) -> Bool {
         job.source == request.source && job.destination == request.destination
             && job.modelID == request.modelID
+    }
+
+    private func hasSameOptions(_ job: JobRecord, _ request: SubmitRequest) -> Bool {
+        job.shardBytes == request.shardBytes && job.priority == request.priority
+            && job.maxWorkers == request.maxWorkers
     }
 
     mutating func appendShard(

@@ -52,11 +52,10 @@ extension Transition {
                 worker.seenAt = now
             }
         }
-        var leased: [LeaseID] = []
-        for shard in state.queue where leased.count < shards {
-            guard let job = state.shards[shard]?.job, state.jobs[job]?.state.isLeasable == true
-            else { continue }
-            leased.append(issueLease(of: shard, to: id))
+        var pending = Dictionary(grouping: state.queue) { state.shards[$0]?.job }
+            .mapValues { $0[...] }
+        let leased = state.jobsToLease(shards: shards).compactMap { job in
+            pending[job]?.popFirst().map { issueLease(of: $0, to: id) }
         }
         return .success(.leased(leased, .continue))
     }

@@ -17,6 +17,11 @@ extension SubmitRequest {
         )
         try require(modelID.isDigest, "modelID must be 64 lower-case hexadecimal digits")
         try require(shardBytes > 0, "shardBytes must be positive")
+        try require(
+            Limits.priorities.contains(priority),
+            "priority must be \(Limits.priorities.lowerBound) to \(Limits.priorities.upperBound)"
+        )
+        try require((maxWorkers ?? 1) > 0, "maxWorkers must be positive")
         if let idempotencyKey {
             try require(
                 (1...Limits.textBytes).contains(idempotencyKey.utf8.count),
