@@ -159,8 +159,8 @@ let package = Package(
             exclude: ["main"],
             resources: [.copy("models")],
             [
-                "Archive", "Codec", "CoordinatorClient", "Dataset", "Flow", "JobProtocol",
-                "Kernels", "Raster", logging,
+                "Archive", "Codec", "CoordinatorClient", "Dataset", "EntropyCoding", "Flow",
+                "JobProtocol", "Kernels", "Raster", logging,
             ]
         ),
         program(

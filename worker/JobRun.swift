@@ -83,6 +83,11 @@ package struct JobRun: Sendable {
         }
     }
 
+    /// A codec whose blocks count as steps of the lease.
+    private func observed(_ codec: BlockCodec) -> ObservedCodec {
+        ObservedCodec(codec: codec) { [keeper, lease = lease.lease] in keeper.advance(lease) }
+    }
+
     // MARK: - Reading and encoding
 
     /// What each sample of the source was, as seen before encoding.
@@ -126,7 +131,7 @@ package struct JobRun: Sendable {
     ) async throws -> ShardEncoder.Shard {
         let folder = SourceFolder(path: lease.source)
         try checkSource()
-        return try await ShardEncoder(codec: model.codec).encode(
+        return try await ShardEncoder(codec: observed(model.codec)).encode(
             count: lease.samples.count,
             threads: threads
         ) { index in
@@ -219,7 +224,7 @@ package struct JobRun: Sendable {
         do {
             reader = try ShardReader(shard.bytes)
             try reader.checkDigest()
-            decoder = try ShardDecoder(reader: reader, codec: model.verifier)
+            decoder = try ShardDecoder(reader: reader, codec: observed(model.verifier))
         } catch {
             throw JobRunError(.failed(.integrity), "The new shard does not open: \(error).")
         }

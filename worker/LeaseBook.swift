@@ -17,6 +17,7 @@ package struct LeaseBook: Sendable {
     private struct Entry {
         var samples = 0
         var sourceBytes: Int64 = 0
+        var steps = 0
         var leaseSeconds: Double
         /// When the last answered heartbeat was sent: the coordinator counts from then or later.
         var confirmedAt: Double
@@ -45,11 +46,12 @@ package struct LeaseBook: Sendable {
         entries[lease] = nil
     }
 
-    /// Notes work done on a lease.
+    /// Notes a step of work on a lease, and the samples that it finished.
     package mutating func advance(_ lease: LeaseID, samples: Int, sourceBytes: Int64) {
         workedBytes += sourceBytes
         entries[lease]?.samples += samples
         entries[lease]?.sourceBytes += sourceBytes
+        entries[lease]?.steps += 1
     }
 
     /// The heartbeat to send at `seconds`.
@@ -76,7 +78,8 @@ package struct LeaseBook: Sendable {
                     LeaseProgress(
                         lease: $0.key,
                         samples: $0.value.samples,
-                        sourceBytes: $0.value.sourceBytes
+                        sourceBytes: $0.value.sourceBytes,
+                        steps: $0.value.steps
                     )
                 }
         )

@@ -133,8 +133,8 @@ package final class LeaseKeeper: Sendable {
         state.withLock { $0.book.remove(lease) }
     }
 
-    /// Notes work done on a lease, to be told with the next heartbeat.
-    package func advance(_ lease: LeaseID, samples: Int, sourceBytes: Int64) {
+    /// Notes a step of work on a lease, to be told with the next heartbeat, and what it finished.
+    package func advance(_ lease: LeaseID, samples: Int = 0, sourceBytes: Int64 = 0) {
         state.withLock { $0.book.advance(lease, samples: samples, sourceBytes: sourceBytes) }
     }
 

@@ -129,7 +129,9 @@ package struct Diagnosis: Equatable, Codable, Sendable {
         var findings: [Finding] = []
         if let most = job.maxWorkers, job.workers >= most {
             findings.append(
-                Finding("\(job.workers) workers hold shards of it, as many as it was submitted with.")
+                Finding(
+                    "\(job.workers) workers hold shards of it, as many as it was submitted with."
+                )
             )
         }
         let waiting = others.filter { $0.state.isLeasable && $0.pending > 0 }

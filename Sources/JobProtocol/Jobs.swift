@@ -103,6 +103,8 @@ package struct JobStatus: Equatable, Codable, Sendable {
     package var shards: [String: Int]
     /// Attempts that failed, and leases that ran out.
     package var failedAttempts: Int
+    /// Leases that were taken from workers that did nothing for long.
+    package var stuckAttempts: Int
     /// Samples with a problem so far.
     package var problems: Int
     /// Milliseconds since 1970.
@@ -134,6 +136,7 @@ package struct JobStatus: Equatable, Codable, Sendable {
         inFlight: Tally,
         shards: [String: Int],
         failedAttempts: Int,
+        stuckAttempts: Int,
         problems: Int,
         createdMilliseconds: Int64,
         startedMilliseconds: Int64?,
@@ -157,6 +160,7 @@ package struct JobStatus: Equatable, Codable, Sendable {
         self.inFlight = inFlight
         self.shards = shards
         self.failedAttempts = failedAttempts
+        self.stuckAttempts = stuckAttempts
         self.problems = problems
         self.createdMilliseconds = createdMilliseconds
         self.startedMilliseconds = startedMilliseconds
@@ -199,6 +203,8 @@ package struct JobEvent: Equatable, Codable, Sendable {
         case attemptFailed = "attempt_failed"
         /// A lease ran out.
         case leaseExpired = "lease_expired"
+        /// A lease was taken from a worker that did nothing for long.
+        case stuck
         /// Workers were lost on a shard: its samples are tried in parts.
         case suspected
         /// Workers were lost on single samples: they are kept as they are.

@@ -7,6 +7,9 @@ package enum Limits {
     package static let leaseSeconds = 60
     /// Pause between two heartbeats of a worker in seconds: four chances in every lease.
     package static let heartbeatSeconds = 15
+    /// Time in seconds without a step of work after which a lease is taken from its worker, though
+    /// this sends heartbeats: longer than the slowest kernels take for one block.
+    package static let stuckSeconds = 1800
     /// Share of the lease in percent after which a worker without an answer stops by itself.
     package static let selfFencePercent = 80
     /// Longest wait of a lease request in seconds; below the idle limits of common proxies (30 s).

@@ -93,6 +93,8 @@ package enum AttemptState: String, LifecycleState {
     case failed
     /// The lease ran out.
     case expired
+    /// The lease was taken away: its worker was there, but did nothing on the shard for long.
+    case stuck
     /// It reported after it had lost the lease; its output, if any, was compared and dropped.
     case fenced
     /// The worker gave the shard back; counts as no failure.
@@ -102,8 +104,8 @@ package enum AttemptState: String, LifecycleState {
 
     package var successors: Set<AttemptState> {
         switch self {
-        case .issued: [.succeeded, .failed, .expired, .released, .cancelled]
-        case .failed, .expired, .released: [.fenced]
+        case .issued: [.succeeded, .failed, .expired, .stuck, .released, .cancelled]
+        case .failed, .expired, .stuck, .released: [.fenced]
         case .succeeded, .fenced, .cancelled: []
         }
     }

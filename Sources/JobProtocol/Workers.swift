@@ -49,11 +49,15 @@ package struct LeaseProgress: Equatable, Codable, Sendable {
     package var samples: Int
     /// Source bytes of these samples.
     package var sourceBytes: Int64
+    /// Rises with every piece of work on the shard, such as a sample read or a block checked; a lease
+    /// for which it stands still for `Limits.stuckSeconds` is lost.
+    package var steps: Int
 
-    package init(lease: LeaseID, samples: Int, sourceBytes: Int64) {
+    package init(lease: LeaseID, samples: Int, sourceBytes: Int64, steps: Int) {
         self.lease = lease
         self.samples = samples
         self.sourceBytes = sourceBytes
+        self.steps = steps
     }
 }
 

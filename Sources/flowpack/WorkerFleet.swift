@@ -274,7 +274,9 @@ private final class SimulatedWorker: ChannelInboundHandler {
     }
 
     private func heartbeat(due: NIODeadline) {
-        let held = lease.map { LeaseProgress(lease: $0.lease, samples: 0, sourceBytes: 0) }
+        let held = lease.map {
+            LeaseProgress(lease: $0.lease, samples: 0, sourceBytes: 0, steps: 0)
+        }
         let heartbeat = Heartbeat(worker: id, leases: held.map { [$0] } ?? [])
         send(.heartbeat, .heartbeat, id, due: due, heartbeat)
         beat(inSeconds: Double(Limits.heartbeatSeconds))

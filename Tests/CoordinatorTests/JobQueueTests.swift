@@ -130,6 +130,46 @@ struct JobQueueTests {
         }
     }
 
+    @Test func aWorkerThatDoesNothingForLongLosesTheShard() async throws {
+        try await withQueue { queue, _ in
+            let job = try await queue.makeJob(shards: 1)
+            let lease = try await queue.lease("a", 1, now: at(0))[0]
+            // A step after ten minutes, none from then on.
+            for second in stride(from: 15.0, through: 2385, by: 15) {
+                let reply = try await queue.beat(
+                    "a",
+                    [lease],
+                    steps: second < 600 ? 0 : 1,
+                    now: at(second)
+                )
+                #expect(reply.leases[0].directive == .continue, "\(second) s")
+            }
+            for _ in 0..<2 {
+                let reply = try await queue.beat("a", [lease], steps: 1, now: at(2400))
+                #expect(reply.leases[0].directive == .cancel)
+                #expect(reply.directive == .continue)
+            }
+            let status = try await queue.status(of: job, now: at(2400))
+            #expect(status.shards == ["pending": 1])
+            #expect(status.stuckAttempts == 1)
+            #expect(status.failedAttempts == 0)
+            let events = try await queue.events(of: job, after: 0).filter { $0.kind == .stuck }
+            #expect(events.map(\.worker) == [try worker("a")])
+            #expect(await queue.complete(completion(of: lease), now: at(2401)) == .code(.fenced))
+            #expect(try await queue.lease("b", 1, now: at(2402)).count == 1)
+        }
+    }
+
+    @Test func timeWithoutACoordinatorIsNoStandstill() async throws {
+        try await withQueue { queue, _ in
+            _ = try await queue.makeJob(shards: 1)
+            let lease = try await queue.lease("a", 1, now: at(0))[0]
+            try await queue.perform(.start(workersSurvived: true), now: at(5000))
+            let reply = try await queue.beat("a", [lease], now: at(5001))
+            #expect(reply.leases[0].directive == .continue)
+        }
+    }
+
     @Test func nobodyProlongsAnothersLease() async throws {
         try await withQueue { queue, _ in
             _ = try await queue.makeJob(shards: 1)
@@ -145,7 +185,7 @@ struct JobQueueTests {
             let boast = Heartbeat(
                 worker: try worker("a"),
                 sourceBytesPerSecond: -1,
-                leases: [LeaseProgress(lease: lease, samples: .max, sourceBytes: -5)]
+                leases: [LeaseProgress(lease: lease, samples: .max, sourceBytes: -5, steps: 1)]
             )
             try await queue.perform(.heartbeat(boast), now: at(1))
             #expect(

@@ -223,4 +223,23 @@ struct PoisonTests {
             #expect(states == [.suspect, .suspect, .suspect])
         }
     }
+
+    @Test func aSampleOnWhichWorkersGetStuckIsSearchedFor() async throws {
+        try await withTemporaryFolder { folder in
+            let queue = try JobQueue(folder: folder)
+            _ = try await queue.makeJob(shards: 1)
+            try await queue.perform(.register(try registration("a")), now: at(0))
+            var now = 0.0
+            for _ in 0..<Limits.suspectLosses {
+                let lease = try await queue.lease("a", 1, now: at(now))
+                #expect(try await queue.describe(lease).map(\.purpose) == [.shard])
+                for _ in 0..<Limits.stuckSeconds / 15 {
+                    now += 15
+                    _ = try await queue.beat("a", lease, now: at(now))
+                }
+            }
+            let lease = try await queue.lease("a", 1, now: at(now))
+            #expect(try await queue.describe(lease).map(\.purpose) == [.probe])
+        }
+    }
 }

@@ -84,6 +84,7 @@ struct SchemaTests {
                 }
             }
             let queue = try JobQueue(folder: folder)
+            try await queue.perform(.start(workersSurvived: true), now: at(0))
             let lease = try #require(LeaseID("1.1.3"))
             let job = JobID(rawValue: 1)
             let status = try await queue.status(of: job, now: at(1))

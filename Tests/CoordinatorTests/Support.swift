@@ -144,11 +144,14 @@ extension JobQueue {
     func beat(
         _ name: String,
         _ leases: [LeaseID],
+        steps: Int = 0,
         now: Timestamp
     ) async throws -> HeartbeatReply {
         let heartbeat = Heartbeat(
             worker: try worker(name),
-            leases: leases.map { LeaseProgress(lease: $0, samples: 1, sourceBytes: 10) }
+            leases: leases.map {
+                LeaseProgress(lease: $0, samples: 1, sourceBytes: 10, steps: steps)
+            }
         )
         let reply = try await perform(.heartbeat(heartbeat), now: now)
         guard case .heartbeat(let directives) = reply else { throw TestError.wrongReply }

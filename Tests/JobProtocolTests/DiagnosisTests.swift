@@ -26,6 +26,7 @@ struct DiagnosisTests {
             inFlight: .zero,
             shards: shards.reduce(into: [:]) { $0[$1.key.rawValue] = $1.value },
             failedAttempts: 0,
+            stuckAttempts: 0,
             problems: 2,
             createdMilliseconds: 0,
             startedMilliseconds: nil,

@@ -41,5 +41,6 @@ struct LifecycleTests {
     @Test func theTimesLeaveRoomForLostHeartbeats() {
         #expect(Limits.heartbeatSeconds * 3 <= Limits.leaseSeconds * Limits.selfFencePercent / 100)
         #expect(Limits.longPollSeconds < Limits.leaseSeconds)
+        #expect(Limits.leaseSeconds < Limits.stuckSeconds)
     }
 }

@@ -36,9 +36,11 @@ struct Faults: OptionSet {
 
     /// A worker stands still for minutes and then goes on as if nothing had happened.
     static let stalls = Faults(rawValue: 1 << 13)
+    /// A worker does nothing any more on what it holds, but sends heartbeats.
+    static let hangs = Faults(rawValue: 1 << 14)
 
     /// Each kind, or not, by the toss of a coin.
     static func random(using generator: inout SeededGenerator) -> Faults {
-        Faults(rawValue: .random(in: 0..<1 << 14, using: &generator))
+        Faults(rawValue: .random(in: 0..<1 << 15, using: &generator))
     }
 }

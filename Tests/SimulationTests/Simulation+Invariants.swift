@@ -59,6 +59,7 @@ extension Simulation {
             let committed = try await committedShards(of: Self.jobs[1])
             try require(committed == committedAtCancel, "a cancelled job gained a shard")
         }
+        try await checkStuck()
         let failures = try await count("SELECT max(failures) FROM shard")
         try require(failures < Limits.triesPerShard, "a shard has too many tries")
     }
@@ -121,6 +122,15 @@ extension Simulation {
             """
         )
         try require(full == 0, "a job has more workers than it allows")
+    }
+
+    /// Only workers that did nothing are taken for stuck.
+    private func checkStuck() async throws {
+        let workers = try await read { db in
+            try String.fetchAll(db, sql: "SELECT worker FROM attempt WHERE state = 'stuck'")
+        }
+        let known = Set(hung.map(\.rawValue))
+        try require(known.isSuperset(of: workers), "a worker at work was taken for stuck")
     }
 
     /// A job that a worker might have had shards of, as it is after the worker got its leases.

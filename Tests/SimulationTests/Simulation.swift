@@ -26,6 +26,9 @@ struct Simulation {
         var beatAt = Timestamp(milliseconds: 0)
         /// Set while it stands still.
         var stalledUntil: Timestamp?
+        /// Steps that it told when it began to do nothing, and the first answer after that; set until
+        /// it has lost what it held.
+        var hang: (steps: Int, knownSince: Timestamp?)?
     }
 
     /// The scan of a job's source.
@@ -50,6 +53,8 @@ struct Simulation {
     private(set) var now = Timestamp(milliseconds: 0)
     var sources: [JobID: Source] = [:]
     var workers: [Worker] = []
+    /// Workers that ever did nothing on what they held.
+    var hung: Set<WorkerID> = []
     /// Messages that the network still holds.
     var late: [Command] = []
     /// Digests of the outputs that are in their places.
@@ -161,6 +166,7 @@ struct Simulation {
             workers[index].stalledUntil = now.advanced(
                 bySeconds: .random(in: 30...300, using: &generator)
             )
+        case 35 where isOn(.hangs): hang(.random(in: workers.indices, using: &generator))
         default: try await act(.random(in: workers.indices, using: &generator))
         }
     }
@@ -187,6 +193,7 @@ struct Simulation {
         queue = nil
         queue = try JobQueue(folder: folder)
         try await perform(.start(workersSurvived: true))
+        for index in workers.indices { workers[index].hang?.knownSince = nil }
     }
 
     private mutating func cancel() async throws {
@@ -208,6 +215,12 @@ struct Simulation {
         workers[index] = Worker(id: .random(using: &generator))
     }
 
+    private mutating func hang(_ index: Int) {
+        guard !workers[index].leases.isEmpty, workers[index].hang == nil else { return }
+        workers[index].hang = (Int(now.milliseconds), nil)
+        hung.insert(workers[index].id)
+    }
+
     /// A worker gives its shards back, says goodbye, and another takes its place; none of this costs
     /// a shard a try.
     private mutating func preempt() async throws {
@@ -226,7 +239,7 @@ struct Simulation {
     // MARK: Workers
 
     private mutating func act(_ index: Int) async throws {
-        guard workers[index].stalledUntil == nil else { return }
+        guard workers[index].stalledUntil == nil, workers[index].hang == nil else { return }
         guard workers[index].isRegistered else { return try await register(index) }
         let lease = workers[index].leases.randomElement(using: &generator)
         switch (Int.random(in: 0..<10, using: &generator), lease) {
@@ -269,20 +282,36 @@ struct Simulation {
     private mutating func beat(_ index: Int) async throws {
         guard workers[index].isRegistered, workers[index].stalledUntil == nil else { return }
         workers[index].beatAt = now
+        let steps = workers[index].hang?.steps ?? Int(now.milliseconds)
         let heartbeat = Heartbeat(
             worker: workers[index].id,
             leases: workers[index].leases.map {
-                LeaseProgress(lease: $0, samples: 1, sourceBytes: 1)
+                LeaseProgress(lease: $0, samples: 1, sourceBytes: 1, steps: steps)
             }
         )
         guard case .reply(.heartbeat(let reply)) = try await send(.heartbeat(heartbeat)) else {
             return
         }
         workers[index].leases = reply.leases.filter { $0.directive == .continue }.map(\.lease)
+        try checkHang(index)
         switch reply.directive {
         case .reRegister: workers[index].isRegistered = false
         case .drain where workers[index].leases.isEmpty: die(index)
         default: break
+        }
+    }
+
+    /// A worker that does nothing keeps no lease for long, and goes on once it has none.
+    private mutating func checkHang(_ index: Int) throws {
+        guard let hang = workers[index].hang else { return }
+        guard !workers[index].leases.isEmpty else {
+            workers[index].hang = nil
+            return
+        }
+        let since = hang.knownSince ?? now
+        workers[index].hang?.knownSince = since
+        guard now.seconds(since: since) < Double(Limits.stuckSeconds) else {
+            throw Violation(description: "a worker that does nothing keeps its shards")
         }
     }
 

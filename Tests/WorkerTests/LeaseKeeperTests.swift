@@ -111,7 +111,9 @@ struct LeaseKeeperTests {
 
         let heartbeat = try #require(coordinator.with { $0.heartbeats.last })
         #expect(
-            heartbeat.leases == [LeaseProgress(lease: leaseID(1), samples: 4, sourceBytes: 1_500)]
+            heartbeat.leases == [
+                LeaseProgress(lease: leaseID(1), samples: 4, sourceBytes: 1_500, steps: 2)
+            ]
         )
         #expect(heartbeat.sourceBytesPerSecond == 150)
         #expect(!heartbeat.isDraining)

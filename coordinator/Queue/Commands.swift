@@ -123,7 +123,7 @@ package enum Effect: Equatable, Sendable {
     case changeWorker(WorkerRecord, WorkerRecord)
     case recordProblems(JobID, ShardID?, [SampleProblem])
     case recordEvent(JobID, ordinal: Int?, WorkerID?, JobEvent.Kind, String)
-    /// Sets the deadline of every lease.
+    /// Sets the deadline of every lease; the time without a step begins anew.
     case prolongEveryLease(until: Timestamp)
     /// Sets the last sign of life of every worker that is not gone.
     case seeEveryWorker(at: Timestamp)

@@ -37,8 +37,8 @@ extension JobQueue {
             )
         case .prolongEveryLease(let deadline):
             try execute(
-                "UPDATE attempt SET deadline_ms = ? WHERE state = 'issued'",
-                [deadline.milliseconds],
+                "UPDATE attempt SET deadline_ms = ?, moved_ms = ? WHERE state = 'issued'",
+                [deadline.milliseconds, now.milliseconds],
                 db
             )
         case .seeEveryWorker(let now):
@@ -189,12 +189,13 @@ extension JobQueue {
         try execute(
             """
             INSERT INTO attempt (shard, fence, job, worker, issued_ms, state, deadline_ms,
-                done_samples, done_bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+                done_samples, done_bytes, steps, moved_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
             """,
             [
                 attempt.lease.shard.rawValue, attempt.lease.fence.packed, attempt.job.rawValue,
                 attempt.worker.rawValue, attempt.issuedAt.milliseconds, attempt.state.rawValue,
                 attempt.deadline?.milliseconds, attempt.doneSamples, attempt.doneBytes,
+                attempt.steps, attempt.movedAt.milliseconds,
             ],
             db
         )
@@ -209,12 +210,14 @@ extension JobQueue {
         try executeGuarded(
             """
             UPDATE attempt SET state = ?, deadline_ms = ?, done_samples = ?, done_bytes = ?,
-                failure_class = ?, message = ?, sha256 = ?, seconds = ?, ended_ms = ?
+                steps = ?, moved_ms = ?, failure_class = ?, message = ?, sha256 = ?, seconds = ?,
+                ended_ms = ?
             WHERE shard = ? AND fence = ? AND state = ?
             """,
             [
                 after.state.rawValue, after.deadline?.milliseconds, after.doneSamples,
-                after.doneBytes, after.failureClass?.rawValue, after.message, after.sha256,
+                after.doneBytes, after.steps, after.movedAt.milliseconds,
+                after.failureClass?.rawValue, after.message, after.sha256,
                 after.seconds, after.endedAt?.milliseconds, before.lease.shard.rawValue,
                 before.lease.fence.packed, before.state.rawValue,
             ],

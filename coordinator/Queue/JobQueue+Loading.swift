@@ -63,6 +63,7 @@ private struct Loader {
             try load(heartbeat.worker)
             for progress in heartbeat.leases {
                 try load(progress.lease.shard)
+                try loadLosses(of: progress.lease)
             }
         case .complete(let completion, _):
             try load(completion.lease)
@@ -262,7 +263,7 @@ private struct Loader {
                 sql: """
                     SELECT count(DISTINCT host) FROM worker WHERE id IN (
                         SELECT worker FROM attempt WHERE shard = ? AND (
-                            fence = ? OR state IN ('expired', 'fenced')
+                            fence = ? OR state IN ('expired', 'stuck', 'fenced')
                                 OR failure_class = 'integrity'))
                     """
             ),

@@ -53,7 +53,8 @@ extension JobQueue {
             inFlight: inFlight,
             shards: tallies.filter { $1.shards > 0 }
                 .reduce(into: [:]) { $0[$1.key.rawValue] = $1.value.shards },
-            failedAttempts: try failedAttempts(of: job.id, db),
+            failedAttempts: try attempts(of: job.id, [.failed, .expired, .fenced], db),
+            stuckAttempts: try attempts(of: job.id, [.stuck], db),
             problems: job.problems,
             createdMilliseconds: job.createdAt.milliseconds,
             startedMilliseconds: job.startedAt?.milliseconds,
@@ -93,13 +94,18 @@ extension JobQueue {
         ) ?? 0
     }
 
-    /// Returns the number of attempts that failed or ran out; fenced ones did so before.
-    private static func failedAttempts(of job: JobID, _ db: Database) throws -> Int {
-        try Int.fetchOne(
+    /// Returns the number of attempts that are in one of these states; fenced ones were lost before.
+    private static func attempts(
+        of job: JobID,
+        _ states: [AttemptState],
+        _ db: Database
+    ) throws -> Int {
+        let list = states.map { "'\($0.rawValue)'" }.joined(separator: ", ")
+        return try Int.fetchOne(
             db.cachedStatement(
                 sql: """
-                    SELECT sum(n) FROM counter WHERE job = ? AND subject = 'attempt'
-                        AND state IN ('failed', 'expired', 'fenced')
+                    SELECT sum(n) FROM counter
+                    WHERE job = ? AND subject = 'attempt' AND state IN (\(list))
                     """
             ),
             arguments: [job.rawValue]

@@ -131,6 +131,10 @@ package struct AttemptRecord: Equatable, Sendable {
     package var doneSamples = 0
     /// Source bytes of these samples.
     package var doneBytes: Int64 = 0
+    /// Steps of work that the worker has done, as it last told.
+    package var steps = 0
+    /// When the steps last rose.
+    package var movedAt: Timestamp
     package var failureClass: FailureClass?
     package var message: String?
     package var sha256: String?
@@ -144,6 +148,7 @@ package struct AttemptRecord: Equatable, Sendable {
         self.job = job
         self.worker = worker
         self.issuedAt = issuedAt
+        movedAt = issuedAt
         deadline = issuedAt.advanced(bySeconds: Limits.leaseSeconds)
     }
 }

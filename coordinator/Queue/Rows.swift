@@ -130,6 +130,8 @@ extension AttemptRecord {
         deadline = row.timestampIfAny("deadline_ms")
         doneSamples = row["done_samples"]
         doneBytes = row["done_bytes"]
+        steps = row["steps"]
+        movedAt = row.timestamp("moved_ms")
         let failureClass: String? = row["failure_class"]
         self.failureClass = failureClass.flatMap(FailureClass.init(rawValue:))
         message = row["message"]

@@ -214,10 +214,14 @@ package enum Schema {
             worker TEXT NOT NULL REFERENCES worker(id),
             issued_ms INTEGER NOT NULL,
             state TEXT NOT NULL CHECK (state IN (
-                'issued', 'succeeded', 'failed', 'expired', 'fenced', 'released', 'cancelled')),
+                'issued', 'succeeded', 'failed', 'expired', 'stuck', 'fenced', 'released',
+                'cancelled')),
             deadline_ms INTEGER CHECK ((deadline_ms IS NOT NULL) = (state = 'issued')),
             done_samples INTEGER NOT NULL CHECK (done_samples >= 0),
             done_bytes INTEGER NOT NULL CHECK (done_bytes >= 0),
+            -- Rises with every piece of work; moved_ms is when it last did.
+            steps INTEGER NOT NULL,
+            moved_ms INTEGER NOT NULL,
             failure_class TEXT CHECK (failure_class IN ('transient', 'config', 'integrity')),
             message TEXT,
             sha256 TEXT,
@@ -229,7 +233,7 @@ package enum Schema {
             SELECT attempt.shard, attempt.fence, attempt.job, attempt.worker, issued_ms,
                 attempt.state, iif(attempt.state = 'issued', deadline_ms, NULL),
                 iif(attempt.state = 'issued', done_samples, 0),
-                iif(attempt.state = 'issued', done_bytes, 0),
+                iif(attempt.state = 'issued', done_bytes, 0), 0, issued_ms,
                 failure_class, message, attempt.sha256, seconds, ended_ms
             FROM attempt JOIN shard ON shard.id = attempt.shard;
         DROP TABLE attempt;

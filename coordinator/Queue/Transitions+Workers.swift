@@ -115,7 +115,7 @@ extension Transition {
         )
     }
 
-    /// Prolongs a lease and returns true when the worker holds it and its job goes on.
+    /// Prolongs a lease and returns true when the worker holds it, moves on, and its job goes on.
     private mutating func prolong(_ progress: LeaseProgress, of worker: WorkerID) -> Bool {
         guard
             let attempt = state.attempts[progress.lease],
@@ -123,8 +123,20 @@ extension Transition {
             let job = state.jobs[shard.job],
             attempt.state == .issued, attempt.worker == worker, !job.isOver
         else { return false }
+        let stuckAt = attempt.movedAt.advanced(bySeconds: Limits.stuckSeconds)
+        // Fewer steps than before are in a message that was overtaken: it says nothing.
+        guard progress.steps != attempt.steps || now < stuckAt else {
+            let reason = "The worker did nothing on it for \(Limits.stuckSeconds) s."
+            record(.stuck, shard, worker, reason)
+            endLease(progress.lease, as: .stuck, isLoss: true)
+            return false
+        }
         change(progress.lease) { [now] attempt in
             attempt.deadline = now.advanced(bySeconds: Limits.leaseSeconds)
+            if progress.steps > attempt.steps {
+                attempt.steps = progress.steps
+                attempt.movedAt = now
+            }
             attempt.doneSamples = min(max(0, progress.samples), shard.samples)
             attempt.doneBytes = min(max(0, progress.sourceBytes), shard.sourceBytes)
         }

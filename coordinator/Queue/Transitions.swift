@@ -210,7 +210,7 @@ extension Transition {
     /// Takes a shard back after a lease: to `cancelled` when its job is over, to `quarantined` when
     /// workers are lost on it whatever is left out, else to `pending`.
     ///
-    /// A loss is a worker that fell silent or made a wrong output.
+    /// A loss is a worker that fell silent, got stuck or made a wrong output.
     mutating func takeBack(_ lease: LeaseID, isLoss: Bool) {
         guard let before = state.shards[lease.shard], let job = state.jobs[before.job],
             let worker = state.attempts[lease]?.worker
