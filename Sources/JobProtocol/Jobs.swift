@@ -205,6 +205,8 @@ package struct JobEvent: Equatable, Codable, Sendable {
         case leaseExpired = "lease_expired"
         /// A lease was taken from a worker that did nothing for long.
         case stuck
+        /// A second worker got a shard, because the first is late.
+        case speculated
         /// Workers were lost on a shard: its samples are tried in parts.
         case suspected
         /// Workers were lost on single samples: they are kept as they are.

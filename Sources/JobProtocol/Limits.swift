@@ -10,6 +10,10 @@ package enum Limits {
     /// Time in seconds without a step of work after which a lease is taken from its worker, though
     /// this sends heartbeats: longer than the slowest kernels take for one block.
     package static let stuckSeconds = 1800
+    /// A lease is late after this many times the time that its class of device takes in the median.
+    package static let lateFactor = 2.0
+    /// Time in seconds before which no lease is late.
+    package static let lateSeconds = 60
     /// Share of the lease in percent after which a worker without an answer stops by itself.
     package static let selfFencePercent = 80
     /// Longest wait of a lease request in seconds; below the idle limits of common proxies (30 s).

@@ -61,7 +61,7 @@ package enum JobState: String, LifecycleState {
 package enum ShardState: String, LifecycleState {
     /// Waits for a worker.
     case pending
-    /// A worker holds it until the lease's deadline.
+    /// A worker holds it until the lease's deadline, or two do, because the first is late.
     case leased
     /// Its output exists, was checked, and is final.
     case committed
@@ -99,14 +99,17 @@ package enum AttemptState: String, LifecycleState {
     case fenced
     /// The worker gave the shard back; counts as no failure.
     case released
+    /// Another attempt at the shard was committed first; counts as no failure.
+    case superseded
     /// Its job was cancelled.
     case cancelled
 
     package var successors: Set<AttemptState> {
         switch self {
-        case .issued: [.succeeded, .failed, .expired, .stuck, .released, .cancelled]
+        case .issued:
+            [.succeeded, .failed, .expired, .stuck, .released, .superseded, .cancelled]
         case .failed, .expired, .stuck, .released: [.fenced]
-        case .succeeded, .fenced, .cancelled: []
+        case .succeeded, .fenced, .superseded, .cancelled: []
         }
     }
 }

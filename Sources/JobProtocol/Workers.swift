@@ -29,6 +29,9 @@ package struct WorkerRegistration: Equatable, Codable, Sendable {
         self.instructionSet = instructionSet
         self.slots = slots
     }
+
+    /// Names what workers have in common that should take the same time for a shard.
+    package var deviceClass: String { "\(device) \(instructionSet) \(slots)" }
 }
 
 /// The times that the coordinator wants a worker to keep; durations, so that clocks may differ.

@@ -85,7 +85,8 @@ extension Simulation {
         try require(differences.isEmpty, "the counters are not a count: \(differences)")
     }
 
-    /// One commit for each shard, under its fence; one open attempt for each lease.
+    /// One commit for each shard, under its fence; one open attempt for each lease, and no more than
+    /// two for a shard.
     private func checkAttempts() async throws {
         let stale = try await count(
             """
@@ -104,12 +105,21 @@ extension Simulation {
         try require(succeeded <= 1, "a shard was committed twice")
         let open = try await count(
             """
-            SELECT count(*) FROM shard WHERE (state = 'leased') <> (
-                SELECT count(*) FROM attempt
+            SELECT count(*) FROM shard WHERE (state = 'leased') <> EXISTS (
+                SELECT 1 FROM attempt
                 WHERE attempt.shard = shard.id AND attempt.state = 'issued')
             """
         )
         try require(open == 0, "leases and open attempts differ")
+        let crowds = try await count(
+            """
+            SELECT count(*) FROM (
+                SELECT count(*) AS n, count(DISTINCT worker) AS workers FROM attempt
+                WHERE state = 'issued' GROUP BY shard)
+            WHERE n > 2 OR n <> workers
+            """
+        )
+        try require(crowds == 0, "a shard has more than two workers, or one twice")
     }
 
     /// No more workers hold leases of a job than it allows.

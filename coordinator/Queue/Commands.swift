@@ -64,6 +64,10 @@ package struct QueueState: Sendable {
     /// The leases under which shards are.
     package var leases: [ShardID: Set<LeaseID>] = [:]
     package var workers: [WorkerID: WorkerRecord] = [:]
+    /// The leases that `lease` may give a second worker the shards of, oldest first.
+    package var slowLeases: [LeaseID] = []
+    /// The known paces of the models and classes of device that the command is about.
+    package var paces: [PaceKey: Pace] = [:]
     /// Who holds leases of the jobs that limit their workers, as seen by the worker that asks.
     package var holders: [JobID: Holders] = [:]
     /// Hosts that workers were lost on, the present holders' included, of shards that may be suspected.
@@ -76,6 +80,17 @@ package struct QueueState: Sendable {
     package var oldLeases: [LeaseID] = []
     /// The workers that `reap` may forget.
     package var silentWorkers: [WorkerID] = []
+
+    /// What a pace is of.
+    package struct PaceKey: Hashable, Sendable {
+        let modelID: String
+        let deviceClass: String
+
+        package init(modelID: String, deviceClass: String) {
+            self.modelID = modelID
+            self.deviceClass = deviceClass
+        }
+    }
 
     /// The workers that hold leases of a job.
     package struct Holders: Sendable {
@@ -119,6 +134,7 @@ package enum Effect: Equatable, Sendable {
     case reopenShards(JobID)
     case insertAttempt(AttemptRecord)
     case changeAttempt(AttemptRecord, AttemptRecord)
+    case setPace(Pace)
     case insertWorker(WorkerRecord)
     case changeWorker(WorkerRecord, WorkerRecord)
     case recordProblems(JobID, ShardID?, [SampleProblem])

@@ -43,7 +43,7 @@ extension QueueState {
     }
 
     /// Whether the worker that asks may hold a lease of the job beside those who do.
-    private func hasRoom(_ job: JobRecord) -> Bool {
+    func hasRoom(_ job: JobRecord) -> Bool {
         guard let most = job.maxWorkers, let holders = holders[job.id] else { return true }
         return holders.includesAsker || holders.count < most
     }

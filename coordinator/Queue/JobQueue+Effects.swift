@@ -13,6 +13,12 @@ extension JobQueue {
         case .reopenShards(let job): try reopenShards(of: job, db)
         case .insertAttempt(let attempt): try insert(attempt, db)
         case .changeAttempt(let before, let after): try change(before, after, db)
+        case .setPace(let pace):
+            try execute(
+                "INSERT OR REPLACE INTO pace VALUES (?, ?, ?)",
+                [pace.modelID, pace.deviceClass, pace.secondsPerByte],
+                db
+            )
         case .insertWorker(let worker): try insert(worker, db)
         case .changeWorker(let before, let after): try change(before, after, db)
         case .recordProblems(let job, let shard, let problems):

@@ -5,6 +5,8 @@ import JobProtocol
 extension JobQueue {
     /// Leases, retries and workers that one `reap` looks at; the next one takes the rest.
     static let reapLimit = 1024
+    /// Old leases of a job that one `lease` looks at.
+    static let slowLimit = 8
     /// The condition under which the index `job_destination` is used.
     static let isUnfinished =
         "state NOT IN ('completed', 'completed_with_fallbacks', 'cancelled', 'failed')"
@@ -59,6 +61,7 @@ private struct Loader {
         case .lease(let worker, let shards):
             try load(worker)
             try loadPending(for: worker, limit: shards)
+            if state.queue.count < shards { try loadSlowLeases(for: worker, now: now) }
         case .heartbeat(let heartbeat):
             try load(heartbeat.worker)
             for progress in heartbeat.leases {
@@ -67,6 +70,7 @@ private struct Loader {
             }
         case .complete(let completion, _):
             try load(completion.lease)
+            try loadPace(of: completion.lease)
         case .clear(let request):
             try load(request.lease)
         case .fail(let report):
@@ -194,6 +198,54 @@ private struct Loader {
         }
     }
 
+    /// Loads the oldest leases of jobs with nothing pending, those aside whose shards have a second
+    /// worker already.
+    private mutating func loadSlowLeases(for worker: WorkerID, now: Timestamp) throws {
+        let waiting = state.tallies.filter { ($1[.pending]?.shards ?? 0) > 0 }
+        for job in state.jobs.keys.sorted() where waiting[job] == nil {
+            let rows = try Row.fetchAll(
+                db.cachedStatement(
+                    sql: """
+                        SELECT shard, fence FROM attempt INDEXED BY attempt_issued
+                        WHERE job = ? AND state = 'issued' AND issued_ms < ? AND worker <> ?
+                            AND NOT EXISTS (SELECT 1 FROM attempt AS other
+                                WHERE other.shard = attempt.shard AND other.fence <> attempt.fence
+                                    AND other.state = 'issued')
+                        ORDER BY issued_ms LIMIT ?
+                        """
+                ),
+                arguments: [
+                    job.rawValue, now.advanced(bySeconds: -Limits.lateSeconds).milliseconds,
+                    worker.rawValue, JobQueue.slowLimit,
+                ]
+            )
+            for row in rows {
+                let shard = ShardID(rawValue: row["shard"])
+                let lease = LeaseID(shard: shard, fence: Fence(packed: row["fence"]))
+                try load(lease)
+                try loadPace(of: lease)
+                state.slowLeases.append(lease)
+            }
+        }
+    }
+
+    /// Loads the pace of a lease's model and of its worker's class.
+    private mutating func loadPace(of lease: LeaseID) throws {
+        guard let attempt = state.attempts[lease], let worker = state.workers[attempt.worker],
+            let job = state.jobs[attempt.job]
+        else { return }
+        let (model, device) = (job.modelID, worker.registration.deviceClass)
+        let seconds = try Double.fetchOne(
+            db.cachedStatement(
+                sql: "SELECT seconds_per_byte FROM pace WHERE model_id = ? AND device_class = ?"
+            ),
+            arguments: [model, device]
+        )
+        state.paces[.init(modelID: model, deviceClass: device)] = seconds.map {
+            Pace(modelID: model, deviceClass: device, secondsPerByte: $0)
+        }
+    }
+
     private func holders(of job: JobID, asker: WorkerID) throws -> QueueState.Holders {
         let row = try Row.fetchOne(
             db.cachedStatement(
@@ -256,7 +308,8 @@ private struct Loader {
 
     /// Loads which hosts a shard has cost workers, where one more loss may make it suspected.
     private mutating func loadLosses(of lease: LeaseID) throws {
-        guard let shard = state.shards[lease.shard], shard.crashes + 1 >= Limits.suspectLosses
+        guard let shard = state.shards[lease.shard],
+            shard.crashes + (state.leases[shard.id]?.count ?? 0) >= Limits.suspectLosses
         else { return }
         state.lossHosts[shard.id] = try Int.fetchOne(
             db.cachedStatement(

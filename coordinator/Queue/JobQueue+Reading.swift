@@ -71,9 +71,11 @@ extension JobQueue {
         let row = try Row.fetchOne(
             db.cachedStatement(
                 sql: """
-                    SELECT count(*) AS n, total(done_samples) AS samples,
-                        total(done_bytes) AS source_bytes, 0 AS output_bytes
-                    FROM attempt INDEXED BY attempt_held WHERE job = ? AND state = 'issued'
+                    SELECT count(*) AS n, total(samples) AS samples,
+                        total(bytes) AS source_bytes, 0 AS output_bytes
+                    FROM (SELECT max(done_samples) AS samples, max(done_bytes) AS bytes
+                        FROM attempt INDEXED BY attempt_held
+                        WHERE job = ? AND state = 'issued' GROUP BY shard)
                     """
             ),
             arguments: [job.rawValue]

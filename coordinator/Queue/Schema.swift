@@ -215,7 +215,7 @@ package enum Schema {
             issued_ms INTEGER NOT NULL,
             state TEXT NOT NULL CHECK (state IN (
                 'issued', 'succeeded', 'failed', 'expired', 'stuck', 'fenced', 'released',
-                'cancelled')),
+                'superseded', 'cancelled')),
             deadline_ms INTEGER CHECK ((deadline_ms IS NOT NULL) = (state = 'issued')),
             done_samples INTEGER NOT NULL CHECK (done_samples >= 0),
             done_bytes INTEGER NOT NULL CHECK (done_bytes >= 0),
@@ -240,6 +240,15 @@ package enum Schema {
         ALTER TABLE new_attempt RENAME TO attempt;
         CREATE INDEX attempt_deadline ON attempt(deadline_ms) WHERE state = 'issued';
         CREATE INDEX attempt_held ON attempt(job, worker) WHERE state = 'issued';
+        CREATE INDEX attempt_issued ON attempt(job, issued_ms) WHERE state = 'issued';
+
+        -- How fast classes of device are with models (Pace).
+        CREATE TABLE pace (
+            model_id TEXT NOT NULL,
+            device_class TEXT NOT NULL,
+            seconds_per_byte REAL NOT NULL CHECK (seconds_per_byte >= 0),
+            PRIMARY KEY (model_id, device_class)
+        ) STRICT, WITHOUT ROWID;
 
         CREATE TABLE new_shard (
             id INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -62,6 +62,10 @@ extension Transition {
             attempt.sha256 = completion.sha256
             attempt.seconds = completion.seconds
         }
+        for other in state.leases[shard.id] ?? [] {
+            change(other) { $0.state = .superseded }
+        }
+        notePace(of: completion.lease, shard)
         change(shard.id) { shard in
             shard.state = .committed
             shard.fence = completion.lease.fence
@@ -83,16 +87,33 @@ extension Transition {
         settle(shard.job)
     }
 
+    /// Takes the time of an attempt into the pace of its worker's class.
+    private mutating func notePace(of lease: LeaseID, _ shard: ShardRecord) {
+        guard let attempt = state.attempts[lease], let worker = state.workers[attempt.worker],
+            let job = state.jobs[shard.job]
+        else { return }
+        let (model, device) = (job.modelID, worker.registration.deviceClass)
+        let key = QueueState.PaceKey(modelID: model, deviceClass: device)
+        let (seconds, bytes) = (now.seconds(since: attempt.issuedAt), shard.sourceBytes)
+        var pace =
+            state.paces[key]
+            ?? Pace(modelID: model, deviceClass: device, seconds: seconds, bytes: bytes)
+        pace.take(seconds: seconds, bytes: bytes)
+        state.paces[key] = pace
+        effects.append(.setPace(pace))
+    }
+
     mutating func fail(_ report: FailureReport) -> Result<Reply, Problem> {
         guard let shard = state.shards[report.lease.shard], let job = state.jobs[shard.job],
             let attempt = state.attempts[report.lease]
         else { return .failure(.fenced(report.lease)) }
         guard attempt.state == .issued else {
-            if attempt.state == .failed || attempt.state == .cancelled {
-                return .success(.done)
+            switch attempt.state {
+            case .failed, .cancelled, .superseded: return .success(.done)
+            default:
+                fence(attempt)
+                return .failure(.fenced(report.lease))
             }
-            fence(attempt)
-            return .failure(.fenced(report.lease))
         }
         record(.attemptFailed, shard, attempt.worker, report.message)
         if report.failureClass == .integrity {
@@ -118,7 +139,8 @@ extension Transition {
         return .success(.done)
     }
 
-    /// Makes a shard wait for its next try, or gives it up.
+    /// Makes a shard wait for its next try, or gives it up; where another worker holds it, too, that
+    /// one's attempt decides, unless it cannot work anywhere.
     private mutating func retry(
         _ shard: ShardRecord,
         _ worker: WorkerID,
@@ -132,6 +154,15 @@ extension Transition {
             atLeastSeconds: report.retryAfterSeconds ?? 0,
             shard: shard.id
         )
+        if isConfiguration {
+            for other in state.leases[shard.id] ?? [] {
+                change(other) { $0.state = .cancelled }
+            }
+        }
+        guard !isHeld(shard.id) else {
+            change(shard.id) { $0.failures = failures }
+            return
+        }
         change(shard.id) { [now] shard in
             shard.state = isGivenUp ? .quarantined : .retryWait
             shard.notBefore =
@@ -170,9 +201,12 @@ extension Transition {
 
     /// Answers a worker that gives a lease back a second time, or after it was lost.
     private mutating func late(_ attempt: AttemptRecord) -> Result<Reply, Problem> {
-        if attempt.state == .released || attempt.state == .cancelled { return .success(.done) }
-        fence(attempt)
-        return .failure(.fenced(attempt.lease))
+        switch attempt.state {
+        case .released, .cancelled, .superseded: return .success(.done)
+        default:
+            fence(attempt)
+            return .failure(.fenced(attempt.lease))
+        }
     }
 
     /// Notes that an attempt reported after it had lost its lease, and what it had made.
@@ -180,6 +214,10 @@ extension Transition {
     /// - Returns: Whether this is news; false when the report was repeated.
     @discardableResult
     private mutating func fence(_ attempt: AttemptRecord, sha256: String? = nil) -> Bool {
+        if attempt.state == .superseded {
+            change(attempt.lease) { $0.sha256 = sha256 }
+            return attempt.sha256 != sha256
+        }
         guard attempt.state.successors.contains(.fenced) else { return false }
         change(attempt.lease) { attempt in
             attempt.state = .fenced

@@ -54,10 +54,35 @@ extension Transition {
         }
         var pending = Dictionary(grouping: state.queue) { state.shards[$0]?.job }
             .mapValues { $0[...] }
-        let leased = state.jobsToLease(shards: shards).compactMap { job in
+        var leased = state.jobsToLease(shards: shards).compactMap { job in
             pending[job]?.popFirst().map { issueLease(of: $0, to: id) }
         }
+        for slow in state.slowLeases where leased.count < shards && mayCompete(id, with: slow) {
+            let lease = issueLease(of: slow.shard, to: id)
+            leased.append(lease)
+            if let shard = state.shards[slow.shard], let first = state.attempts[slow]?.worker {
+                record(.speculated, shard, id, "Worker \(first) is late.")
+            }
+        }
         return .success(.leased(leased, .continue))
+    }
+
+    /// Whether a worker may try a shard that another one holds for too long.
+    private func mayCompete(_ worker: WorkerID, with lease: LeaseID) -> Bool {
+        guard let shard = state.shards[lease.shard], let job = state.jobs[shard.job],
+            let attempt = state.attempts[lease], let holder = state.workers[attempt.worker],
+            job.state.isLeasable, state.hasRoom(job),
+            state.tallies[job.id]?[.pending]?.shards ?? 0 == 0,
+            state.leases[shard.id] == [lease], attempt.worker != worker,
+            shard.crashes == 0, shard.search == nil
+        else { return false }
+        let key = QueueState.PaceKey(
+            modelID: job.modelID,
+            deviceClass: holder.registration.deviceClass
+        )
+        guard let pace = state.paces[key] else { return false }
+        let due = Limits.lateFactor * pace.seconds(forBytes: shard.sourceBytes)
+        return now.seconds(since: attempt.issuedAt) > max(due, Double(Limits.lateSeconds))
     }
 
     private mutating func issueLease(of id: ShardID, to worker: WorkerID) -> LeaseID {

@@ -207,8 +207,9 @@ extension Transition {
         takeBack(lease, isLoss: isLoss)
     }
 
-    /// Takes a shard back after a lease: to `cancelled` when its job is over, to `quarantined` when
-    /// workers are lost on it whatever is left out, else to `pending`.
+    /// Takes a shard back after a lease, unless another worker holds it, too: to `cancelled` when its
+    /// job is over, to `quarantined` when workers are lost on it whatever is left out, else to
+    /// `pending`.
     ///
     /// A loss is a worker that fell silent, got stuck or made a wrong output.
     mutating func takeBack(_ lease: LeaseID, isLoss: Bool) {
@@ -216,7 +217,7 @@ extension Transition {
             let worker = state.attempts[lease]?.worker
         else { preconditionFailure("a lease is loaded with its shard and its job") }
         var after = before
-        after.state = job.isOver ? .cancelled : .pending
+        if !isHeld(before.id) { after.state = job.isOver ? .cancelled : .pending }
         if isLoss, !job.isOver, !lose(&after) { after.state = .quarantined }
         change(before.id) { $0 = after }
         if isLoss {
@@ -231,7 +232,11 @@ extension Transition {
         settle(before.job)
     }
 
-    /// Counts a loss, and begins or continues the search for the samples that are to blame.
+    /// Whether a worker holds a shard.
+    func isHeld(_ shard: ShardID) -> Bool { state.leases[shard]?.isEmpty == false }
+
+    /// Counts a loss, and begins or continues the search for the samples that are to blame, unless
+    /// another worker is still at the whole.
     ///
     /// - Returns: False when nothing is left to try.
     private func lose(_ shard: inout ShardRecord) -> Bool {
@@ -240,6 +245,7 @@ extension Transition {
             return true
         }
         shard.crashes += 1
+        guard !isHeld(shard.id) else { return true }
         let hosts = min(Limits.suspectHosts, state.fleetHosts)
         let isSuspected =
             shard.crashes >= Limits.triesPerShard
