@@ -204,6 +204,17 @@ extension LocalCoordinator {
         return directives
     }
 
+    package func report(_ selftest: SelftestReport) async throws(APIError) -> SelftestReply {
+        try selftest.validate()
+        guard
+            case .directed(let directive) = try await queue.perform(
+                .reportSelftest(selftest),
+                now: clock.now
+            )
+        else { preconditionFailure("a selftest answers with a directive") }
+        return SelftestReply(directive: directive)
+    }
+
     private func acknowledge(_ command: Command) async throws(APIError) -> Acknowledgement {
         try await queue.perform(command, now: clock.now)
         return Acknowledgement()

@@ -105,6 +105,11 @@ package struct LeaseBook: Sendable {
         loseAll()
     }
 
+    /// Takes in what the process is to do, as answered to something else than a heartbeat.
+    package mutating func directed(_ directive: Directive) {
+        self.directive = directive
+    }
+
     /// The worker is known again.
     package mutating func registered() {
         directive = .continue

@@ -147,6 +147,11 @@ package final class LeaseKeeper: Sendable {
         for listener in listeners { listener.yield() }
     }
 
+    /// Notes what the coordinator answered to something else than a heartbeat.
+    package func directed(_ directive: Directive) {
+        state.withLock { $0.book.directed(directive) }
+    }
+
     /// Notes that the worker was registered again.
     package func registered() {
         state.withLock { $0.book.registered() }

@@ -172,6 +172,9 @@ package final class Worker: Sendable {
         case .pause:
             await keeper.untilDirective(isNot: .pause)
             return []
+        case .selftest:
+            try await runSelftest()
+            return []
         case .reRegister:
             _ = try await register()
             return []
@@ -187,6 +190,24 @@ package final class Worker: Sendable {
             logger.warning("No lease; trying again. \(error.message)")
             await keeper.untilReachable()
             return []
+        }
+    }
+
+    /// Runs the selftest that the coordinator asks for, and does what it says then.
+    private func runSelftest() async throws(APIError) {
+        logger.warning("The coordinator asks for a selftest.")
+        let checks = await withTaskExecutorPreference(pool) { KernelSelftest.checks() }
+        for check in checks where !check.isOK {
+            logger.critical("Selftest: \(check.name): \(check.detail)")
+        }
+        do {
+            let report = SelftestReport(worker: configuration.worker, checks: checks)
+            keeper.directed(try await api.report(report).directive)
+        } catch  where error.code == .unknownWorker {
+            _ = try await register()
+        } catch  where error.isRetryable {
+            logger.warning("The selftest is not reported; trying again. \(error.message)")
+            await keeper.untilReachable()
         }
     }
 

@@ -121,6 +121,10 @@ package final class CoordinatorClient: CoordinatorAPI {
         try await call(request(.register, body: Wire.encode(registration)))
     }
 
+    package func report(_ selftest: SelftestReport) async throws(APIError) -> SelftestReply {
+        try await call(request(.selftest, selftest.worker, body: Wire.encode(selftest)))
+    }
+
     package func lease(_ request: LeaseRequest) async throws(APIError) -> LeaseReply {
         var message = self.request(.lease, body: Wire.encode(request))
         message.timeoutSeconds += Double(request.waitSeconds)

@@ -35,6 +35,8 @@ package protocol CoordinatorAPI: Sendable {
 
     /// Makes a worker process known, or known again.
     func register(_ registration: WorkerRegistration) async throws(APIError) -> RegistrationReply
+    /// Reports the selftest of a suspect worker, and returns what it shall do.
+    func report(_ selftest: SelftestReport) async throws(APIError) -> SelftestReply
     /// Returns shards to work on, waiting for some if it must.
     func lease(_ request: LeaseRequest) async throws(APIError) -> LeaseReply
     /// Prolongs a worker's leases and returns what it shall do.

@@ -81,8 +81,14 @@ package struct Diagnosis: Equatable, Codable, Sendable {
         var findings: [Finding] = []
         let ready = workers.filter { $0.state == .active || $0.state == .registered }
         if ready.isEmpty {
+            let isSuspected = !workers.isEmpty && workers.allSatisfy { $0.state == .suspect }
             findings.append(
-                Finding("No worker asks for work.", next: "start flowpack-worker on some machine")
+                isSuspected
+                    ? Finding("Every worker is suspect; they get work when their selftest is well.")
+                    : Finding(
+                        "No worker asks for work.",
+                        next: "start flowpack-worker on some machine"
+                    )
             )
         }
         for worker in ready where worker.silentSeconds >= Double(2 * Limits.heartbeatSeconds) {
@@ -103,8 +109,8 @@ package struct Diagnosis: Equatable, Codable, Sendable {
             case .suspect:
                 findings.append(
                     Finding(
-                        "\(name(worker)) made wrong bytes and gets no more work.",
-                        next: "check the machine's memory and processor, then restart the worker"
+                        "\(name(worker)) is suspect: \(worker.suspicion ?? "unknown why")",
+                        next: "run flowpack selftest there, and look at its log"
                     )
                 )
             case .incompatible:

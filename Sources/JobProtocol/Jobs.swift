@@ -217,6 +217,8 @@ package struct JobEvent: Equatable, Codable, Sendable {
         case agreed
         /// A late attempt made other bytes.
         case nondeterminism
+        /// A worker at it became suspect.
+        case workerSuspected = "worker_suspected"
         /// An entry of the source is not a sample.
         case skipped
     }

@@ -1,7 +1,7 @@
 /// Times, sizes and counts that both ends of the protocol keep to.
 package enum Limits {
     /// Version of the protocol; a worker of another version is refused.
-    package static let protocolVersion = 2
+    package static let protocolVersion = 3
 
     /// Life of a lease in seconds without a heartbeat.
     package static let leaseSeconds = 60
@@ -34,6 +34,15 @@ package enum Limits {
     package static let suspectLosses = 3
     /// That many hosts, or all that there are.
     package static let suspectHosts = 2
+    /// Failures of a worker, since it was last cleared, below which it is not compared with others.
+    package static let failuresForSuspicion = 5
+    /// Attempts of the other workers below which none is compared with them.
+    package static let attemptsForComparison = 20
+    /// A worker that fails more often than this many times the rate of the others is suspect.
+    package static let failureRateFactor = 3
+    /// Most checks in the report of a selftest.
+    package static let checksPerSelftest = 256
+
     /// Searches of a shard after which all its samples are kept as they are.
     package static let searchRounds = 3
     /// First upper bound of the wait before a retry, in milliseconds; doubles with each failure.

@@ -17,7 +17,7 @@ package enum TokenScope: String, CaseIterable, Sendable {
 /// Every path of the coordinator, the one list that server and client use.
 package enum Route: String, CaseIterable, Sendable {
     case submit, jobs, job, explain, events, pause, resume, cancel, retry
-    case workers, register, heartbeat, pauseWorker, resumeWorker, drainWorker
+    case workers, register, heartbeat, selftest, pauseWorker, resumeWorker, drainWorker
     case lease, complete, clear, fail, release
     case health, readiness, metrics, version
 }
@@ -31,8 +31,8 @@ extension Route {
     package var method: Method {
         switch self {
         case .jobs, .job, .explain, .events, .workers, .health, .readiness, .metrics, .version: .get
-        case .submit, .pause, .resume, .cancel, .retry, .register, .heartbeat, .pauseWorker,
-            .resumeWorker, .drainWorker, .lease, .complete, .clear, .fail, .release:
+        case .submit, .pause, .resume, .cancel, .retry, .register, .heartbeat, .selftest,
+            .pauseWorker, .resumeWorker, .drainWorker, .lease, .complete, .clear, .fail, .release:
             .post
         }
     }
@@ -50,6 +50,7 @@ extension Route {
         case .retry: "/v1/jobs/{job}/retry"
         case .workers, .register: "/v1/workers"
         case .heartbeat: "/v1/workers/{worker}/heartbeat"
+        case .selftest: "/v1/workers/{worker}/selftest"
         case .pauseWorker: "/v1/workers/{worker}/pause"
         case .resumeWorker: "/v1/workers/{worker}/resume"
         case .drainWorker: "/v1/workers/{worker}/drain"
@@ -70,7 +71,7 @@ extension Route {
         switch self {
         case .jobs, .job, .explain, .events, .workers, .metrics: .read
         case .submit, .pause, .resume, .cancel, .retry: .submit
-        case .register, .heartbeat, .lease, .complete, .clear, .fail, .release: .worker
+        case .register, .heartbeat, .selftest, .lease, .complete, .clear, .fail, .release: .worker
         case .pauseWorker, .resumeWorker, .drainWorker: .admin
         case .health, .readiness, .version: nil
         }

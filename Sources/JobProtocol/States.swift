@@ -126,7 +126,8 @@ package enum WorkerState: String, LifecycleState {
     case draining
     /// Said goodbye, or was silent for too long.
     case gone
-    /// Produced bytes that differ from another worker's, or found its own output wrong.
+    /// Gave reason for doubt, such as bytes that differ from another worker's; gets work again once
+    /// its selftest went well.
     case suspect
     /// Speaks another protocol version.
     case incompatible
@@ -138,7 +139,7 @@ package enum WorkerState: String, LifecycleState {
         case .paused: [.registered, .active, .draining, .gone, .suspect, .incompatible]
         case .draining: [.gone, .suspect, .incompatible]
         case .gone: [.registered, .suspect, .incompatible]
-        case .suspect: [.gone]
+        case .suspect: [.active, .draining, .gone]
         case .incompatible: [.gone, .registered]
         }
     }

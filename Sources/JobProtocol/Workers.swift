@@ -101,6 +101,8 @@ package enum Directive: String, CaseIterable, Codable, Sendable {
     case drain
     /// For a process: take no more work until told to continue.
     case pause
+    /// For a process: take no more work before a selftest was run and reported; leases in work go on.
+    case selftest
     /// For a process: register again, under the same name. Its leases are lost.
     case reRegister = "re_register"
 }
@@ -119,7 +121,7 @@ package struct LeaseDirective: Equatable, Codable, Sendable {
 
 /// The answer to a heartbeat: leases told to continue live `leaseSeconds` from now on.
 package struct HeartbeatReply: Equatable, Codable, Sendable {
-    /// For the process: `continue`, `drain`, `pause` or `re_register`.
+    /// For the process: anything but `cancel`.
     package var directive: Directive
     /// For each lease of the heartbeat, in its order.
     package var leases: [LeaseDirective]
@@ -139,10 +141,56 @@ package struct HeartbeatReply: Equatable, Codable, Sendable {
     }
 }
 
+/// One thing that a selftest looked at.
+package struct SelftestCheck: Equatable, Codable, Sendable {
+    package var name: String
+    package var isOK: Bool
+    /// What was found, for people.
+    package var detail: String
+    /// What to do when it is not well.
+    package var next: String?
+
+    package enum CodingKeys: String, CodingKey {
+        case name, detail, next
+        case isOK = "ok"
+    }
+
+    package init(name: String, isOK: Bool, detail: String, next: String? = nil) {
+        self.name = name
+        self.isOK = isOK
+        self.detail = detail
+        self.next = next
+    }
+}
+
+/// What a worker's selftest found; it went well when every check is well.
+package struct SelftestReport: Equatable, Codable, Sendable {
+    package var worker: WorkerID
+    /// 1 to `Limits.checksPerSelftest`.
+    package var checks: [SelftestCheck]
+
+    package init(worker: WorkerID, checks: [SelftestCheck]) {
+        self.worker = worker
+        self.checks = checks
+    }
+}
+
+/// What a worker shall do after its selftest.
+package struct SelftestReply: Equatable, Codable, Sendable {
+    /// For the process, as in a heartbeat's answer.
+    package var directive: Directive
+
+    package init(directive: Directive) {
+        self.directive = directive
+    }
+}
+
 /// A worker as the coordinator sees it.
 package struct WorkerStatus: Equatable, Codable, Sendable {
     package var worker: WorkerID
     package var state: WorkerState
+    /// Why it is suspect, or what its selftest found wrong; nil for a worker in good standing.
+    package var suspicion: String?
     package var version: String
     package var host: String
     package var device: String
@@ -161,6 +209,7 @@ package struct WorkerStatus: Equatable, Codable, Sendable {
     package init(
         worker: WorkerID,
         state: WorkerState,
+        suspicion: String?,
         version: String,
         host: String,
         device: String,
@@ -174,6 +223,7 @@ package struct WorkerStatus: Equatable, Codable, Sendable {
     ) {
         self.worker = worker
         self.state = state
+        self.suspicion = suspicion
         self.version = version
         self.host = host
         self.device = device

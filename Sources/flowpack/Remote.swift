@@ -350,12 +350,12 @@ struct Workers: AsyncParsableCommand {
                     "\(worker.worker)", worker.state.rawValue, worker.host, worker.instructionSet,
                     "\(worker.slots)", "\(worker.leases)", "\(worker.completed)",
                     "\(worker.failed)", "\(byteCount(Int(worker.sourceBytesPerSecond)))/s",
-                    duration(worker.silentSeconds),
+                    duration(worker.silentSeconds), worker.suspicion ?? "",
                 ]
             }
             let head = [
                 "WORKER", "STATE", "HOST", "ISA", "SLOTS", "SHARDS", "DONE", "FAILED", "RATE",
-                "SILENT",
+                "SILENT", "SUSPICION",
             ]
             Console.table([head] + rows)
         }

@@ -1,10 +1,8 @@
-import Archive
 import ArgumentParser
-import Codec
 import CoordinatorClient
 import Foundation
+import JobProtocol
 import Kernels
-import Raster
 import Worker
 
 struct Selftest: AsyncParsableCommand {
@@ -21,23 +19,9 @@ struct Selftest: AsyncParsableCommand {
     @Flag(help: "Print the result as JSON.")
     var json = false
 
-    private struct Check: Encodable {
-        let name: String
-        let isOK: Bool
-        let detail: String
-        /// What to do when it is not well.
-        let next: String?
-
-        enum CodingKeys: String, CodingKey {
-            case name, detail, next
-            case isOK = "ok"
-        }
-    }
-
     func run() async throws {
-        let kernels = checkKernels()
-        let codecs = checkCodecs()
-        let checks = [checkSelection()] + kernels + codecs + checkSurroundings()
+        let calculations = KernelSelftest.checks()
+        let checks = [checkSelection()] + calculations + checkSurroundings()
         if json {
             Console.print(json: checks)
         } else {
@@ -46,27 +30,26 @@ struct Selftest: AsyncParsableCommand {
                 if let next = check.next { Console.error("Next (\(check.name)): \(next)") }
             }
         }
-        if (kernels + codecs).contains(where: { !$0.isOK }) {
+        if calculations.contains(where: { !$0.isOK }) {
             throw ExitStatus.integrityFailure.code
         }
         if checks.contains(where: { !$0.isOK }) { throw ExitStatus.error.code }
     }
 
-    private func checkSelection() -> Check {
+    private func checkSelection() -> SelftestCheck {
         let names = InstructionSet.supported.map(\.rawValue).joined(separator: ", ")
         do {
             let selected = try InstructionSet.selected(
                 environment: ProcessInfo.processInfo.environment
             )
-            return Check(
+            return SelftestCheck(
                 name: "instruction sets",
                 isOK: true,
                 detail:
-                    "\(names); using \(selected.rawValue), checking with \(selected.verifier.rawValue)",
-                next: nil
+                    "\(names); using \(selected.rawValue), checking with \(selected.verifier.rawValue)"
             )
         } catch {
-            return Check(
+            return SelftestCheck(
                 name: "instruction sets",
                 isOK: false,
                 detail: "\(error)",
@@ -75,76 +58,11 @@ struct Selftest: AsyncParsableCommand {
         }
     }
 
-    private func checkKernels() -> [Check] {
-        InstructionSet.supported.map { isa in
-            let digest = KernelProbe.digest(isa)
-            let isOK = digest == KernelProbe.golden
-            return Check(
-                name: "kernels \(isa.rawValue)",
-                isOK: isOK,
-                detail: isOK
-                    ? "the golden numbers, \(digest.prefix(16))"
-                    : "\(digest) instead of \(KernelProbe.golden)",
-                next: isOK
-                    ? nil
-                    : "do not compress on this machine; force another set with FLOWPACK_ISA, and report this"
-            )
-        }
-    }
-
-    /// The same image through every installed model on every instruction set.
-    private func checkCodecs() -> [Check] {
-        let image = KernelProbe.image
-        return ModelStore.profiles().map { profile in
-            let name = "model \(profile)"
-            do {
-                let path = try ModelStore.path(ofModel: profile)
-                let bytes = try ModelStore.read(path)
-                var payloads: Set<[UInt8]> = []
-                var id = ""
-                for isa in InstructionSet.supported {
-                    let model = try ModelStore(instructionSet: isa).load(bytes, path: path)
-                    id = model.id
-                    let payload = model.codec.analyse([image]).encode { _ in true }
-                    payloads.insert(payload)
-                    let decoded = try model.verifier.decode(
-                        payload,
-                        count: 1,
-                        width: image.width,
-                        height: image.height
-                    )
-                    guard decoded == [image], payloads.count == 1 else {
-                        return Check(
-                            name: name,
-                            isOK: false,
-                            detail: "\(isa.rawValue) differs",
-                            next: "do not compress on this machine, and report this"
-                        )
-                    }
-                }
-                return Check(
-                    name: name,
-                    isOK: true,
-                    detail:
-                        "\(byteCount(bytes.count)), \(id.prefix(16)), the same bytes on every set",
-                    next: nil
-                )
-            } catch {
-                return Check(
-                    name: name,
-                    isOK: false,
-                    detail: CommandFailure(error)?.message ?? "\(error)",
-                    next: "replace the model file"
-                )
-            }
-        }
-    }
-
-    private func checkSurroundings() -> [Check] {
-        var checks: [Check] = []
+    private func checkSurroundings() -> [SelftestCheck] {
+        var checks: [SelftestCheck] = []
         if ModelStore.profiles().isEmpty {
             checks.append(
-                Check(
+                SelftestCheck(
                     name: "models",
                     isOK: false,
                     detail: "none is installed",
@@ -153,16 +71,15 @@ struct Selftest: AsyncParsableCommand {
             )
         }
         checks.append(
-            Check(name: "libcurl", isOK: true, detail: HTTPConnection.libraryVersion, next: nil)
+            SelftestCheck(name: "libcurl", isOK: true, detail: HTTPConnection.libraryVersion)
         )
         let cores = ProcessInfo.processInfo.activeProcessorCount
         let memory = Int(ProcessInfo.processInfo.physicalMemory)
         checks.append(
-            Check(
+            SelftestCheck(
                 name: "machine",
                 isOK: true,
-                detail: "\(cores) cores, \(byteCount(memory)) memory",
-                next: nil
+                detail: "\(cores) cores, \(byteCount(memory)) memory"
             )
         )
         return checks

@@ -258,7 +258,7 @@ struct JobQueueTests {
             let workers = try await queue.workers(now: at(63))
             #expect(workers.map(\.state) == [.suspect, .suspect])
             #expect(try await queue.lease("b", 1, now: at(64)) == [])
-            #expect(try await queue.beat("b", [], now: at(64)).directive == .drain)
+            #expect(try await queue.beat("b", [], now: at(64)).directive == .selftest)
             let events = try await queue.events(of: job, after: 0)
             #expect(events.filter { $0.kind == .nondeterminism }.count == 1)
         }

@@ -122,8 +122,9 @@ struct PoisonTests {
             var now = 0.0
             var losses = 0
             while try await queue.state(of: job) == .running || losses == 0 {
-                try await queue.perform(.register(try registration("a")), now: at(now))
-                #expect(try await queue.lease("a", 1, now: at(now)).count == 1)
+                let name = "worker\(losses)"
+                try await queue.perform(.register(try registration(name)), now: at(now))
+                #expect(try await queue.lease(name, 1, now: at(now)).count == 1)
                 now += 60
                 losses += 1
                 try await queue.perform(.reap, now: at(now))

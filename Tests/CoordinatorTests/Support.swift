@@ -158,6 +158,15 @@ extension JobQueue {
         return directives
     }
 
+    /// Reports a selftest of one check and returns what the worker shall do.
+    func selftest(_ name: String, isOK: Bool, now: Timestamp) async throws -> Directive {
+        let check = SelftestCheck(name: "kernels", isOK: isOK, detail: "numbers")
+        let report = SelftestReport(worker: try worker(name), checks: [check])
+        let reply = try await perform(.reportSelftest(report), now: now)
+        guard case .directed(let directive) = reply else { throw TestError.wrongReply }
+        return directive
+    }
+
     func state(of job: JobID) async throws -> JobState {
         try await status(of: job, now: at(0)).state
     }

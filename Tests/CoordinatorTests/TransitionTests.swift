@@ -183,8 +183,10 @@ struct TransitionTests {
             #expect(reply == .leased([lease], .continue))
         case (.paused, .success(let reply)):
             #expect(reply == .leased([], .pause))
-        case (.draining, .success(let reply)), (.suspect, .success(let reply)):
+        case (.draining, .success(let reply)):
             #expect(reply == .leased([], .drain))
+        case (.suspect, .success(let reply)):
+            #expect(reply == .leased([], .selftest))
         case (.gone, .failure(let problem)):
             #expect(problem.code == .unknownWorker)
         case (.incompatible, .failure(let problem)):

@@ -41,6 +41,7 @@ struct DiagnosisTests {
         WorkerStatus(
             worker: try #require(WorkerID("w")),
             state: state,
+            suspicion: state == .suspect ? "It made other bytes." : nil,
             version: "9",
             host: "oak",
             device: "cpu",
@@ -87,7 +88,7 @@ struct DiagnosisTests {
         #expect(found[0].next != nil)
     }
 
-    @Test(arguments: [WorkerState.paused, .suspect, .incompatible])
+    @Test(arguments: [WorkerState.paused, .incompatible])
     func aWorkerThatGetsNoWorkIsNamedWithItsReason(state: WorkerState) throws {
         let found = findings(job(.running), [try worker(state)])
         #expect(found.map { $0.next != nil } == [true, true])
@@ -119,6 +120,16 @@ struct DiagnosisTests {
                     next: "wait for it, or flowpack pause 8"
                 ), .init("It shares the workers with jobs of its priority: 12."),
                 .init("1 shards wait for a worker."),
+            ]
+        )
+    }
+
+    @Test func aSuspectWorkerIsNamedWithTheReason() throws {
+        let found = findings(job(.running), [try worker(.suspect)])
+        #expect(
+            found.map(\.text) == [
+                "Every worker is suspect; they get work when their selftest is well.",
+                "Worker w on oak is suspect: It made other bytes.",
             ]
         )
     }

@@ -38,9 +38,11 @@ struct Faults: OptionSet {
     static let stalls = Faults(rawValue: 1 << 13)
     /// A worker does nothing any more on what it holds, but sends heartbeats.
     static let hangs = Faults(rawValue: 1 << 14)
+    /// A worker makes other bytes than the rest, though right ones; its selftest shows it.
+    static let oddities = Faults(rawValue: 1 << 15)
 
     /// Each kind, or not, by the toss of a coin.
     static func random(using generator: inout SeededGenerator) -> Faults {
-        Faults(rawValue: .random(in: 0..<1 << 15, using: &generator))
+        Faults(rawValue: .random(in: 0..<1 << 16, using: &generator))
     }
 }

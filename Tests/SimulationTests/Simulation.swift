@@ -29,6 +29,8 @@ struct Simulation {
         /// Steps that it told when it began to do nothing, and the first answer after that; set until
         /// it has lost what it held.
         var hang: (steps: Int, knownSince: Timestamp?)?
+        /// Whether it makes other bytes than the rest.
+        var isOdd = false
     }
 
     /// The scan of a job's source.
@@ -59,6 +61,8 @@ struct Simulation {
     var late: [Command] = []
     /// Digests of the outputs that are in their places.
     var outputs: Set<String> = []
+    /// Digests that odd workers made.
+    var oddOutputs: Set<String> = []
     /// Commits whose answer reached the worker.
     var acknowledged: [ShardID: String] = [:]
     /// Shards of the second job that were committed when its cancelling was answered.
@@ -213,6 +217,7 @@ struct Simulation {
     /// A worker dies and another process takes its place.
     private mutating func die(_ index: Int) {
         workers[index] = Worker(id: .random(using: &generator))
+        workers[index].isOdd = isOn(.oddities) && chance(20)
     }
 
     private mutating func hang(_ index: Int) {
@@ -271,9 +276,10 @@ struct Simulation {
         let free = 2 - workers[index].leases.count
         guard free > 0 else { return }
         switch try await send(.lease(workers[index].id, shards: free)) {
-        case .reply(.leased(let leases, _)):
+        case .reply(.leased(let leases, let directive)):
             guard leases.count <= free else { throw Violation(description: "too many leases") }
             workers[index].leases += leases
+            if directive == .selftest { try await test(index) }
         case .refused(.unknownWorker): workers[index].isRegistered = false
         default: break
         }
@@ -296,6 +302,7 @@ struct Simulation {
         try checkHang(index)
         switch reply.directive {
         case .reRegister: workers[index].isRegistered = false
+        case .selftest: try await test(index)
         case .drain where workers[index].leases.isEmpty: die(index)
         default: break
         }
@@ -315,6 +322,14 @@ struct Simulation {
         }
     }
 
+    /// A worker runs the selftest; where it fails, the operator sets up another one.
+    private mutating func test(_ index: Int) async throws {
+        let isOK = !workers[index].isOdd
+        let check = SelftestCheck(name: "kernels", isOK: isOK, detail: "simulated")
+        let report = SelftestReport(worker: workers[index].id, checks: [check])
+        if case .reply = try await send(.reportSelftest(report)), !isOK { die(index) }
+    }
+
     private mutating func work(on id: LeaseID, _ index: Int) async throws {
         guard let lease = try await queue?.describe([id]).first else { return }
         let isDeadly = lease.samples.enumerated().contains {
@@ -328,7 +343,11 @@ struct Simulation {
     }
 
     private mutating func complete(_ lease: Lease, _ index: Int) async throws {
-        let sha256 = Self.digest(of: lease.samples, verbatim: lease.verbatim)
+        var sha256 = Self.digest(of: lease.samples, verbatim: lease.verbatim)
+        if workers[index].isOdd {
+            sha256 = String(sha256.reversed())
+            oddOutputs.insert(sha256)
+        }
         if !isOn(.missingOutputs) || !chance(10) { outputs.insert(sha256) }
         let totals = ShardTotals(
             samples: lease.samples.count,
@@ -352,6 +371,7 @@ struct Simulation {
         switch answer {
         case .reply: acknowledged[lease.lease.shard] = sha256
         case .refused(.fenced), .refused(.cancelled), .refused(.outputMismatch), .lost: break
+        case .refused(.nondeterminism): try await checkDistrust(after: lease.lease)
         case .refused(let code): throw Violation(description: "a completion is answered \(code)")
         }
     }
@@ -402,10 +422,14 @@ struct Simulation {
         guard let queue else { preconditionFailure("the queue is open between steps") }
         var command = command
         var holders: [LeaseID] = []
+        var isSuspect = false
         if case .complete(let completion, _) = command {
             let mismatch = outputs.contains(completion.sha256) ? nil : "there is no output"
             command = .complete(completion, mismatch: mismatch)
             holders = try await self.holders(of: completion.lease.shard)
+        }
+        if case .lease(let worker, _) = command {
+            isSuspect = try await workerState(of: worker) == .suspect
         }
         let reply: Reply
         do throws(APIError) {
@@ -422,6 +446,9 @@ struct Simulation {
             throw Violation(description: "a stale fence committed: \(completion.lease)")
         }
         if case .lease(let worker, _) = command, case .leased(let leases, _) = reply {
+            guard leases.isEmpty || !isSuspect else {
+                throw Violation(description: "a suspect worker got a lease")
+            }
             try await checkTurns(of: leases, worker)
         }
         return .reply(reply)

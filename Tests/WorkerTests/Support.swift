@@ -69,9 +69,12 @@ final class FakeCoordinator: CoordinatorAPI {
         var clearances: [ClearRequest] = []
         var releases: [ReleaseRequest] = []
         var registrations = 0
+        var selftests: [SelftestReport] = []
         /// Thrown by every call while set.
         var outage: APIError?
         var directive = Directive.continue
+        /// What a worker that registers is to do.
+        var directiveAtRegistration = Directive.continue
         /// Leases told to stop.
         var cancelled: Set<LeaseID> = []
         /// Answers to `complete`, first come first served; then it commits.
@@ -99,13 +102,22 @@ final class FakeCoordinator: CoordinatorAPI {
     func register(_ registration: WorkerRegistration) async throws(APIError) -> RegistrationReply {
         try enter { state in
             state.registrations += 1
-            state.directive = .continue
+            state.directive = state.directiveAtRegistration
             return RegistrationReply(leaseSeconds: 60, heartbeatSeconds: 15)
         }
     }
 
+    func report(_ selftest: SelftestReport) async throws(APIError) -> SelftestReply {
+        try enter { state in
+            state.selftests.append(selftest)
+            state.directive = .continue
+            return SelftestReply(directive: .continue)
+        }
+    }
+
     func lease(_ request: LeaseRequest) async throws(APIError) -> LeaseReply {
-        let leases = try enter { state throws(APIError) in
+        let leases = try enter { state throws(APIError) -> [Lease] in
+            guard state.directive != .selftest else { return [] }
             let leases = Array(state.pending.prefix(request.shards))
             state.pending.removeFirst(leases.count)
             return leases

@@ -1,4 +1,5 @@
 import JobProtocol
+import Kernels
 import Testing
 import Worker
 
@@ -112,6 +113,21 @@ struct WorkerTests {
         try await worker.run()
 
         #expect(coordinator.with { $0.failures.map(\.failureClass) } == [.transient])
+    }
+
+    @Test func aSuspectWorkerTakesWorkAgainOnceItHasReportedItsSelftest() async throws {
+        coordinator.with { $0.directiveAtRegistration = .selftest }
+        try place.source.write([1], "a")
+        offer([place.lease(["a"])])
+
+        try await worker.run()
+
+        let state = coordinator.with(\.self)
+        let report = try #require(state.selftests.first)
+        #expect(report.worker == testWorker)
+        #expect(report.checks.count > InstructionSet.supported.count)
+        #expect(report.checks.filter { !$0.isOK } == [])
+        #expect(state.completions.count == 1)
     }
 
     @Test func aRefusedWorkerEndsWithTheRefusal() async throws {

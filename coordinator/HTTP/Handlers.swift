@@ -109,6 +109,10 @@ struct Handlers: Sendable {
             let heartbeat = try await body(Heartbeat.self, of: request)
             try require(heartbeat.worker, is: parameter)
             return .json(try await coordinator.receive(heartbeat))
+        case .selftest:
+            let report = try await body(SelftestReport.self, of: request)
+            try require(report.worker, is: parameter)
+            return .json(try await coordinator.report(report))
         case .lease:
             let wish = try await body(LeaseRequest.self, of: request)
             return .json(

@@ -28,6 +28,7 @@ package enum Command: Sendable {
     case pauseWorker(WorkerID)
     case resumeWorker(WorkerID)
     case drainWorker(WorkerID)
+    case reportSelftest(SelftestReport)
 
     case lease(WorkerID, shards: Int)
     case heartbeat(Heartbeat)
@@ -46,6 +47,7 @@ package enum Reply: Equatable, Sendable {
     case submitted(SubmitReply)
     case leased([LeaseID], Directive)
     case heartbeat(HeartbeatReply)
+    case directed(Directive)
     case completed(CompletionReply.Outcome)
 }
 
@@ -64,6 +66,8 @@ package struct QueueState: Sendable {
     /// The leases under which shards are.
     package var leases: [ShardID: Set<LeaseID>] = [:]
     package var workers: [WorkerID: WorkerRecord] = [:]
+    /// What became of the attempts of all other workers; nil where no worker may be compared.
+    package var otherOutcomes: Outcomes?
     /// The leases that `lease` may give a second worker the shards of, oldest first.
     package var slowLeases: [LeaseID] = []
     /// The known paces of the models and classes of device that the command is about.

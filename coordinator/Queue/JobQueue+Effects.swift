@@ -262,14 +262,17 @@ extension JobQueue {
             """
             UPDATE worker SET protocol_version = ?, version = ?, host = ?, device = ?,
                 instruction_set = ?, slots = ?, state = ?, seen_ms = ?,
-                source_bytes_per_second = ?, completed = ?, failed = ?
+                source_bytes_per_second = ?, completed = ?, failed = ?, cleared_completed = ?,
+                cleared_failed = ?, suspicion = ?, has_failed_selftest = ?
             WHERE id = ? AND state = ?
             """,
             [
                 registration.protocolVersion, registration.version, registration.host,
                 registration.device, registration.instructionSet, registration.slots,
                 after.state.rawValue, after.seenAt.milliseconds, after.sourceBytesPerSecond,
-                after.completed, after.failed, before.id.rawValue, before.state.rawValue,
+                after.completed, after.failed, after.cleared.completed, after.cleared.failed,
+                after.suspicion, after.hasFailedSelftest, before.id.rawValue,
+                before.state.rawValue,
             ],
             db
         )

@@ -58,6 +58,8 @@ private struct Loader {
             try load(registration.worker)
         case .pauseWorker(let worker), .resumeWorker(let worker), .drainWorker(let worker):
             try load(worker)
+        case .reportSelftest(let report):
+            try load(report.worker)
         case .lease(let worker, let shards):
             try load(worker)
             try loadPending(for: worker, limit: shards)
@@ -76,6 +78,9 @@ private struct Loader {
         case .fail(let report):
             try load(report.lease)
             try loadLosses(of: report.lease)
+            if let worker = state.attempts[report.lease]?.worker {
+                try loadOutcomes(beside: worker)
+            }
         case .release(let request):
             try load(request.lease)
         case .reap:
@@ -326,6 +331,26 @@ private struct Loader {
             try Int.fetchOne(
                 db.cachedStatement(sql: "SELECT count(DISTINCT host) FROM worker")
             ) ?? 0
+    }
+
+    /// Loads what became of the other workers' attempts, where this one may soon be compared with them.
+    private mutating func loadOutcomes(beside worker: WorkerID) throws {
+        guard let own = state.workers[worker]?.outcomes.failed,
+            own + 1 >= Limits.failuresForSuspicion
+        else { return }
+        let row = try Row.fetchOne(
+            db.cachedStatement(
+                sql: """
+                    SELECT sum(completed - cleared_completed) AS completed,
+                        sum(failed - cleared_failed) AS failed
+                    FROM worker WHERE state NOT IN ('gone', 'incompatible') AND id <> ?
+                    """
+            ),
+            arguments: [worker.rawValue]
+        )
+        state.otherOutcomes = row.map {
+            Outcomes(completed: $0["completed"] ?? 0, failed: $0["failed"] ?? 0)
+        }
     }
 
     private mutating func loadSilentWorkers(now: Timestamp) throws {

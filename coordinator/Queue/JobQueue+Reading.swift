@@ -166,6 +166,7 @@ extension JobQueue {
                 return WorkerStatus(
                     worker: worker.id,
                     state: worker.state,
+                    suspicion: worker.suspicion,
                     version: worker.registration.version,
                     host: worker.registration.host,
                     device: worker.registration.device,

@@ -153,6 +153,26 @@ package struct AttemptRecord: Equatable, Sendable {
     }
 }
 
+/// How many attempts ended well, and how many did not.
+package struct Outcomes: Equatable, Sendable {
+    package var completed: Int
+    package var failed: Int
+
+    package init(completed: Int, failed: Int) {
+        self.completed = completed
+        self.failed = failed
+    }
+
+    package var total: Int { completed + failed }
+
+    /// Whether there are enough attempts on both sides to say that failures come this many times as
+    /// often as with the others.
+    package func fails(_ factor: Int, timesAsOftenAs others: Outcomes) -> Bool {
+        failed >= Limits.failuresForSuspicion && others.total >= Limits.attemptsForComparison
+            && failed * others.total > factor * others.failed * total
+    }
+}
+
 /// A row of the table `worker`.
 package struct WorkerRecord: Equatable, Sendable {
     package var registration: WorkerRegistration
@@ -161,6 +181,12 @@ package struct WorkerRecord: Equatable, Sendable {
     package var sourceBytesPerSecond = 0.0
     package var completed = 0
     package var failed = 0
+    /// Of these, what was before it was last cleared of a suspicion.
+    package var cleared = Outcomes(completed: 0, failed: 0)
+    /// Why the worker is suspect, or what its selftest found; nil in good standing.
+    package var suspicion: String?
+    /// Whether its selftest has confirmed the suspicion.
+    package var hasFailedSelftest = false
 
     package init(registration: WorkerRegistration, state: WorkerState, seenAt: Timestamp) {
         self.registration = registration
@@ -169,4 +195,9 @@ package struct WorkerRecord: Equatable, Sendable {
     }
 
     package var id: WorkerID { registration.worker }
+
+    /// What became of its attempts since it was last cleared.
+    package var outcomes: Outcomes {
+        Outcomes(completed: completed - cleared.completed, failed: failed - cleared.failed)
+    }
 }

@@ -159,6 +159,9 @@ extension WorkerRecord {
         sourceBytesPerSecond = row["source_bytes_per_second"]
         completed = row["completed"]
         failed = row["failed"]
+        cleared = Outcomes(completed: row["cleared_completed"], failed: row["cleared_failed"])
+        suspicion = row["suspicion"]
+        hasFailedSelftest = row["has_failed_selftest"]
     }
 }
 

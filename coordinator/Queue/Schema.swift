@@ -22,6 +22,7 @@ package enum Schema {
         migrator.registerMigration("3 leases") { db in
             try db.execute(sql: leases)
             try db.execute(sql: shares)
+            try db.execute(sql: suspicions)
         }
         return migrator
     }
@@ -286,5 +287,15 @@ package enum Schema {
         ALTER TABLE job ADD COLUMN priority INTEGER NOT NULL DEFAULT 0
             CHECK (priority BETWEEN -100 AND 100);
         ALTER TABLE job ADD COLUMN max_workers INTEGER CHECK (max_workers > 0);
+        """
+
+    /// Why workers are suspect, and since when their failures count.
+    private static let suspicions = """
+        ALTER TABLE worker ADD COLUMN suspicion TEXT;
+        ALTER TABLE worker ADD COLUMN has_failed_selftest INTEGER NOT NULL DEFAULT 0
+            CHECK (has_failed_selftest IN (0, 1));
+        ALTER TABLE worker ADD COLUMN cleared_completed INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE worker ADD COLUMN cleared_failed INTEGER NOT NULL DEFAULT 0;
+        UPDATE worker SET suspicion = 'It made wrong bytes.' WHERE state = 'suspect';
         """
 }

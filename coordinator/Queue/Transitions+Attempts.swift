@@ -117,7 +117,7 @@ extension Transition {
         }
         record(.attemptFailed, shard, attempt.worker, report.message)
         if report.failureClass == .integrity {
-            suspect(attempt.worker)
+            suspect(attempt.worker, shard, "It found its own output wrong: \(report.message)")
         }
         guard !job.isOver else {
             change(attempt.worker) { $0.failed += 1 }
@@ -134,6 +134,7 @@ extension Transition {
             takeBack(report.lease, isLoss: true)
         case .transient, .config:
             change(attempt.worker) { $0.failed += 1 }
+            compare(attempt.worker, shard)
             retry(shard, attempt.worker, after: report)
         }
         return .success(.done)
@@ -233,9 +234,10 @@ extension Transition {
         _ sha256: String
     ) -> Problem {
         let committed = shard.output?.sha256 ?? ""
-        suspect(attempt.worker)
+        let reason = "It made other bytes than another worker."
+        suspect(attempt.worker, shard, reason)
         if let other = state.attempts[shard.lease] {
-            suspect(other.worker)
+            suspect(other.worker, shard, reason)
         }
         if fence(attempt, sha256: sha256) || attempt.state == .succeeded {
             record(.nondeterminism, shard, attempt.worker, "\(sha256) is not \(committed)")
@@ -243,12 +245,28 @@ extension Transition {
         return .nondeterminism(shard.ordinal, committed: committed, reported: sha256)
     }
 
-    private mutating func suspect(_ worker: WorkerID) {
-        change(worker) { worker in
-            if worker.state.successors.contains(.suspect) {
-                worker.state = .suspect
-            }
+    /// Trusts a worker no more that fails much more often than the others.
+    private mutating func compare(_ id: WorkerID, _ shard: ShardRecord) {
+        guard let own = state.workers[id]?.outcomes, let others = state.otherOutcomes,
+            own.fails(Limits.failureRateFactor, timesAsOftenAs: others)
+        else { return }
+        suspect(
+            id,
+            shard,
+            "\(own.failed) of its \(own.total) attempts failed, \(others.failed) of "
+                + "\(others.total) of the other workers'."
+        )
+    }
+
+    /// Gives a worker no more work until its selftest went well.
+    mutating func suspect(_ id: WorkerID, _ shard: ShardRecord, _ reason: String) {
+        guard state.workers[id]?.state.successors.contains(.suspect) == true else { return }
+        change(id) { worker in
+            worker.state = .suspect
+            worker.suspicion = reason
+            worker.hasFailedSelftest = false
         }
+        record(.workerSuspected, shard, id, reason)
     }
 
     /// Returns the wait before the next try: "full jitter", anything from 0 to the bound, which

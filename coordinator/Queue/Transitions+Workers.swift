@@ -4,11 +4,12 @@ import JobProtocol
 extension Transition {
     mutating func register(_ registration: WorkerRegistration) -> Result<Reply, Problem> {
         let isCompatible = registration.protocolVersion == Limits.protocolVersion
-        let next: WorkerState = isCompatible ? .registered : .incompatible
+        var next: WorkerState = isCompatible ? .registered : .incompatible
         if let worker = state.workers[registration.worker] {
+            if isCompatible, worker.state == .gone, worker.suspicion != nil { next = .suspect }
             // A suspect stays one under its name; draining is not undone by a repeated call.
             let staysAsItIs = !worker.state.successors.contains(next)
-            change(registration.worker) { [now] worker in
+            change(registration.worker) { [now, next] worker in
                 worker.registration = registration
                 worker.state = staysAsItIs ? worker.state : next
                 worker.seenAt = now
@@ -45,7 +46,7 @@ extension Transition {
             return .failure(.incompatible(worker.registration.protocolVersion))
         case .paused, .draining, .suspect:
             change(id) { [now] in $0.seenAt = now }
-            return .success(.leased([], directive(for: worker.state)))
+            return .success(.leased([], directive(for: worker)))
         case .registered, .active:
             change(id) { [now] worker in
                 worker.state = .active
@@ -127,7 +128,7 @@ extension Transition {
         let directive =
             heartbeat.isLeaving
             ? .drain
-            : self.directive(for: state.workers[heartbeat.worker]?.state ?? .gone)
+            : state.workers[heartbeat.worker].map(directive) ?? .reRegister
         return .success(
             .heartbeat(
                 HeartbeatReply(
@@ -168,12 +169,32 @@ extension Transition {
         return true
     }
 
-    private func directive(for state: WorkerState) -> Directive {
-        switch state {
+    private func directive(for worker: WorkerRecord) -> Directive {
+        switch worker.state {
         case .registered, .active: .continue
         case .paused: .pause
-        case .draining, .suspect: .drain
+        case .suspect: worker.hasFailedSelftest ? .pause : .selftest
+        case .draining: .drain
         case .gone, .incompatible: .reRegister
         }
+    }
+
+    /// Takes a suspect worker's selftest: it clears the worker, or confirms the suspicion.
+    mutating func report(_ report: SelftestReport) -> Result<Reply, Problem> {
+        guard let worker = state.workers[report.worker], worker.state != .gone else {
+            return .failure(.unknownWorker(report.worker))
+        }
+        if worker.state == .suspect {
+            let failed = report.checks.first { !$0.isOK }
+            change(worker.id) { [now] worker in
+                worker.seenAt = now
+                worker.hasFailedSelftest = failed != nil
+                worker.suspicion = failed.map { "Its selftest failed: \($0.name): \($0.detail)" }
+                guard failed == nil else { return }
+                worker.state = .active
+                worker.cleared = Outcomes(completed: worker.completed, failed: worker.failed)
+            }
+        }
+        return .success(.directed(state.workers[report.worker].map(directive) ?? .reRegister))
     }
 }

@@ -53,6 +53,7 @@ struct Transition {
         case .pauseWorker(let worker): steer(worker, to: .paused)
         case .resumeWorker(let worker): steer(worker, to: .active)
         case .drainWorker(let worker): steer(worker, to: .draining)
+        case .reportSelftest(let report): self.report(report)
         case .lease(let worker, let shards): lease(to: worker, shards: shards)
         case .heartbeat(let heartbeat): self.heartbeat(heartbeat)
         case .complete(let completion, let mismatch): complete(completion, mismatch: mismatch)
@@ -222,6 +223,7 @@ extension Transition {
         change(before.id) { $0 = after }
         if isLoss {
             change(worker) { $0.failed += 1 }
+            if before.search?.probe != nil { suspect(worker, before, "It was lost on a probe.") }
         }
         if after.state == .quarantined {
             let reason = "workers are lost on it though all its samples are kept as they are"

@@ -46,6 +46,19 @@ extension WorkerRegistration {
     }
 }
 
+extension SelftestReport {
+    func validate() throws(APIError) {
+        try require(
+            (1...Limits.checksPerSelftest).contains(checks.count),
+            "checks must be 1 to \(Limits.checksPerSelftest)"
+        )
+        try require(
+            checks.allSatisfy { max($0.name.utf8.count, $0.detail.utf8.count) <= Limits.textBytes },
+            "a check's name and detail must have at most \(Limits.textBytes) bytes"
+        )
+    }
+}
+
 extension LeaseRequest {
     func validate() throws(APIError) {
         try require(
