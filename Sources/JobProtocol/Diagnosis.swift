@@ -49,10 +49,16 @@ package struct Diagnosis: Equatable, Codable, Sendable {
             job.isScanFinished ? [] : [Finding("The source is still being scanned.")]
         case .paused:
             [
-                Finding(
-                    "The job is paused; \(held) shards in flight may finish.",
-                    next: "flowpack resume \(job.job)"
-                )
+                job.pauseReason.map { reason in
+                    Finding(
+                        "The job was paused: \(reason)",
+                        next: "mend the cause, then flowpack resume \(job.job)"
+                    )
+                }
+                    ?? Finding(
+                        "The job is paused; \(held) shards in flight may finish.",
+                        next: "flowpack resume \(job.job)"
+                    )
             ]
         case .sealing:
             [Finding("Every shard is committed; the manifest is being written.")]

@@ -90,6 +90,8 @@ package struct JobStatus: Equatable, Codable, Sendable {
     package var workers: Int
     /// Why the job failed; nil unless it did.
     package var failure: String?
+    /// Why the coordinator paused the job; nil unless it did.
+    package var pauseReason: String?
     /// Whether every sample of the source is in a shard, so that `total` is final.
     package var isScanFinished: Bool
     /// All shards.
@@ -130,6 +132,7 @@ package struct JobStatus: Equatable, Codable, Sendable {
         maxWorkers: Int?,
         workers: Int,
         failure: String?,
+        pauseReason: String?,
         isScanFinished: Bool,
         total: Tally,
         committed: Tally,
@@ -154,6 +157,7 @@ package struct JobStatus: Equatable, Codable, Sendable {
         self.maxWorkers = maxWorkers
         self.workers = workers
         self.failure = failure
+        self.pauseReason = pauseReason
         self.isScanFinished = isScanFinished
         self.total = total
         self.committed = committed

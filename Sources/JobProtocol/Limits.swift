@@ -43,6 +43,15 @@ package enum Limits {
     /// Most checks in the report of a selftest.
     package static let checksPerSelftest = 256
 
+    /// Attempts of a job, the last ones, among which failures are counted.
+    package static let breakerAttempts = 50
+    /// Share of failures in percent of these above which the job is paused.
+    package static let breakerPercent = 20
+    /// That many shards have to be among the failed ones.
+    package static let breakerShards = 5
+    /// That many workers have to be among those that failed, or all that there are.
+    package static let breakerWorkers = 2
+
     /// Searches of a shard after which all its samples are kept as they are.
     package static let searchRounds = 3
     /// First upper bound of the wait before a retry, in milliseconds; doubles with each failure.

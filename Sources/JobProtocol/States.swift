@@ -21,7 +21,8 @@ package enum JobState: String, LifecycleState {
     case planning
     /// Shards wait; none was leased yet.
     case queued
-    /// No shard is leased out until the job is resumed; shards in flight may finish.
+    /// No shard is leased out until the job is resumed; shards in flight may finish. Also when too
+    /// many attempts failed.
     case paused
     /// At least one shard was leased.
     case running

@@ -165,6 +165,7 @@ private func printStatus(_ job: JobStatus, json: Bool) {
         ["from", job.source], ["to", job.destination],
     ]
     if job.stuckAttempts > 0 { rows.append(["stuck attempts", "\(job.stuckAttempts)"]) }
+    if let reason = job.pauseReason { rows.append(["paused because", reason]) }
     if let failure = job.failure { rows.append(["failure", failure]) }
     if let rate = job.sourceBytesPerSecond { rows.append(["rate", "\(byteCount(Int(rate)))/s"]) }
     if let seconds = job.remainingSeconds { rows.append(["time left", duration(seconds)]) }

@@ -7,6 +7,7 @@ struct DiagnosisTests {
         id: Int64 = 7,
         priority: Int = 0,
         maxWorkers: Int? = nil,
+        pauseReason: String? = nil,
         shards: [ShardState: Int] = [:]
     ) -> JobStatus {
         let count = shards.values.reduce(0, +)
@@ -20,6 +21,7 @@ struct DiagnosisTests {
             maxWorkers: maxWorkers,
             workers: shards[.leased] ?? 0,
             failure: state == .failed ? "The disk burned." : nil,
+            pauseReason: pauseReason,
             isScanFinished: true,
             total: Tally(shards: count, samples: count, sourceBytes: 1, outputBytes: 0),
             committed: .zero,
@@ -137,6 +139,18 @@ struct DiagnosisTests {
     @Test func aPausedJobIsToBeResumed() {
         let found = findings(job(.paused, shards: [.leased: 1]))
         #expect(found.map(\.next) == ["flowpack resume 7"])
+    }
+
+    @Test func aJobThatTheCoordinatorPausedTellsWhy() {
+        let found = findings(job(.paused, pauseReason: "11 of the last 20 attempts failed"))
+        #expect(
+            found == [
+                .init(
+                    "The job was paused: 11 of the last 20 attempts failed",
+                    next: "mend the cause, then flowpack resume 7"
+                )
+            ]
+        )
     }
 
     @Test func aFailedJobTellsItsReason() {

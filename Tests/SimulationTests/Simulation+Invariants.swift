@@ -79,6 +79,7 @@ extension Simulation {
             try require(committed == committedAtCancel, "a cancelled job gained a shard")
         }
         try await checkStuck()
+        try await checkBreakers()
         let failures = try await count("SELECT max(failures) FROM shard")
         try require(failures < Limits.triesPerShard, "a shard has too many tries")
     }
@@ -151,6 +152,34 @@ extension Simulation {
             """
         )
         try require(full == 0, "a job has more workers than it allows")
+    }
+
+    /// No job goes on of whose last attempts too many failed.
+    private func checkBreakers() async throws {
+        let events = try await read { db in
+            try Row.fetchAll(
+                db,
+                sql: """
+                    SELECT job, ordinal, worker, kind FROM event
+                    JOIN job ON job.id = event.job AND job.state IN ('queued', 'running')
+                    WHERE kind IN ('committed', 'attempt_failed', 'stuck') AND event.id > (
+                        SELECT ifnull(max(id), 0) FROM event AS pause WHERE pause.job = event.job
+                            AND kind = 'job_state')
+                    ORDER BY event.id DESC
+                    """
+            ).map { row -> (job: Int64, ordinal: Int, worker: String, isFailure: Bool) in
+                (row["job"], row["ordinal"], row["worker"], row["kind"] != "committed")
+            }
+        }
+        for (job, attempts) in Dictionary(grouping: events, by: \.job) {
+            let failures = attempts.prefix(Limits.breakerAttempts).filter(\.isFailure)
+            try require(
+                failures.count * 100 <= Limits.breakerPercent * Limits.breakerAttempts
+                    || Set(failures.map(\.ordinal)).count < Limits.breakerShards
+                    || Set(failures.map(\.worker)).count < Limits.breakerWorkers,
+                "job \(job) goes on though \(failures.count) of its last attempts failed"
+            )
+        }
     }
 
     /// Only workers that did nothing are taken for stuck.

@@ -66,6 +66,10 @@ package struct QueueState: Sendable {
     /// The leases under which shards are.
     package var leases: [ShardID: Set<LeaseID>] = [:]
     package var workers: [WorkerID: WorkerRecord] = [:]
+    /// Attempts of jobs that succeeded, where an attempt may have failed.
+    package var succeeded: [JobID: Int] = [:]
+    /// Workers that there are; 0 where no job may be paused.
+    package var fleetWorkers = 0
     /// What became of the attempts of all other workers; nil where no worker may be compared.
     package var otherOutcomes: Outcomes?
     /// The leases that `lease` may give a second worker the shards of, oldest first.

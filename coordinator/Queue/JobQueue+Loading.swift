@@ -68,7 +68,10 @@ private struct Loader {
             try load(heartbeat.worker)
             for progress in heartbeat.leases {
                 try load(progress.lease.shard)
-                try loadLosses(of: progress.lease)
+                let movedAt = state.attempts[progress.lease]?.movedAt ?? now
+                if movedAt <= now.advanced(bySeconds: -Limits.stuckSeconds) {
+                    try loadFailures(beside: progress.lease)
+                }
             }
         case .complete(let completion, _):
             try load(completion.lease)
@@ -77,10 +80,7 @@ private struct Loader {
             try load(request.lease)
         case .fail(let report):
             try load(report.lease)
-            try loadLosses(of: report.lease)
-            if let worker = state.attempts[report.lease]?.worker {
-                try loadOutcomes(beside: worker)
-            }
+            try loadFailures(beside: report.lease)
         case .release(let request):
             try load(request.lease)
         case .reap:
@@ -309,6 +309,28 @@ private struct Loader {
             try load(shard.job)
             state.queue.append(shard.id)
         }
+    }
+
+    /// Loads what a failure of an attempt is to be seen with.
+    private mutating func loadFailures(beside lease: LeaseID) throws {
+        guard let attempt = state.attempts[lease] else { return }
+        try loadLosses(of: lease)
+        try loadOutcomes(beside: attempt.worker)
+        state.succeeded[attempt.job] = try Int.fetchOne(
+            db.cachedStatement(
+                sql: """
+                    SELECT n FROM counter
+                    WHERE job = ? AND subject = 'attempt' AND state = 'succeeded'
+                    """
+            ),
+            arguments: [attempt.job.rawValue]
+        )
+        state.fleetWorkers =
+            try Int.fetchOne(
+                db.cachedStatement(
+                    sql: "SELECT count(*) FROM worker WHERE state NOT IN ('gone', 'incompatible')"
+                )
+            ) ?? 0
     }
 
     /// Loads which hosts a shard has cost workers, where one more loss may make it suspected.

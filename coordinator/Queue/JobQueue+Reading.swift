@@ -47,6 +47,7 @@ extension JobQueue {
             maxWorkers: job.maxWorkers,
             workers: try holders(of: job.id, db),
             failure: job.failure,
+            pauseReason: job.pauseReason,
             isScanFinished: job.isScanFinished,
             total: total,
             committed: committed,

@@ -17,6 +17,10 @@ package struct JobRecord: Equatable, Sendable {
     /// Samples with a problem, those included that are not in any shard.
     package var problems = 0
     package var failure: String?
+    /// Why the coordinator paused the job; only set while it is paused.
+    package var pauseReason: String?
+    /// Counts the last failures; nil before the first.
+    package var breaker: CircuitBreaker?
     package var datasetDigest: String?
     /// When its first shard was leased.
     package var startedAt: Timestamp?

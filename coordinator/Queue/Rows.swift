@@ -84,6 +84,8 @@ extension JobRecord {
         isScanFinished = row["is_scan_finished"]
         problems = row["problems"]
         failure = row["failure"]
+        pauseReason = row["pause_reason"]
+        breaker = try row.jsonIfAny(CircuitBreaker.self, "breaker")
         datasetDigest = row["dataset_digest"]
         startedAt = row.timestampIfAny("started_ms")
         finishedAt = row.timestampIfAny("finished_ms")

@@ -23,6 +23,7 @@ package enum Schema {
             try db.execute(sql: leases)
             try db.execute(sql: shares)
             try db.execute(sql: suspicions)
+            try db.execute(sql: breaker)
         }
         return migrator
     }
@@ -297,5 +298,13 @@ package enum Schema {
         ALTER TABLE worker ADD COLUMN cleared_completed INTEGER NOT NULL DEFAULT 0;
         ALTER TABLE worker ADD COLUMN cleared_failed INTEGER NOT NULL DEFAULT 0;
         UPDATE worker SET suspicion = 'It made wrong bytes.' WHERE state = 'suspect';
+        """
+
+    /// Why the coordinator paused a job.
+    private static let breaker = """
+        ALTER TABLE job ADD COLUMN pause_reason TEXT
+            CHECK (pause_reason IS NULL OR state = 'paused');
+        -- The last failures as JSON (CircuitBreaker).
+        ALTER TABLE job ADD COLUMN breaker TEXT;
         """
 }

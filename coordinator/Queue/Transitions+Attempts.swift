@@ -137,6 +137,7 @@ extension Transition {
             compare(attempt.worker, shard)
             retry(shard, attempt.worker, after: report)
         }
+        countFailure(of: report.lease, report.message)
         return .success(.done)
     }
 

@@ -149,6 +149,7 @@ extension Transition {
         change(id) { job in
             job.state = job.startedAt != nil ? .running : hasShards ? .queued : .planning
             job.failure = nil
+            job.breaker = nil
         }
         settle(id)
     }

@@ -155,6 +155,7 @@ extension Transition {
             let reason = "The worker did nothing on it for \(Limits.stuckSeconds) s."
             record(.stuck, shard, worker, reason)
             endLease(progress.lease, as: .stuck, isLoss: true)
+            countFailure(of: progress.lease, reason)
             return false
         }
         change(progress.lease) { [now] attempt in

@@ -134,11 +134,13 @@ extension Transition {
                 "a job cannot go from \(before.state) to \(after.state)"
             )
             after.finishedAt = after.state.isFinal ? now : nil
+            if after.state != .paused { after.pauseReason = nil }
         }
         state.jobs[id] = after
         effects.append(.changeJob(before, after))
         if after.state != before.state {
-            let detail = after.failure.map { "\(after.state.rawValue): \($0)" }
+            let reason = after.failure ?? after.pauseReason
+            let detail = reason.map { "\(after.state.rawValue): \($0)" }
             effects.append(
                 .recordEvent(
                     id,
@@ -275,6 +277,26 @@ extension Transition {
             record(.isolated, before, worker, "Kept as they are: samples \(numbers).")
         } else if before.search?.probe == nil {
             record(.suspected, before, worker, "Workers are lost on it; trying it in parts.")
+        }
+    }
+
+    /// Counts a failed attempt, and pauses the job when too many of the last ones failed.
+    mutating func countFailure(of lease: LeaseID, _ message: String) {
+        guard let attempt = state.attempts[lease], let job = state.jobs[attempt.job],
+            job.state.successors.contains(.paused)
+        else { return }
+        var breaker = job.breaker ?? CircuitBreaker()
+        let reason = breaker.fail(
+            shard: lease.shard,
+            worker: attempt.worker,
+            succeeded: state.succeeded[job.id] ?? 0,
+            workers: state.fleetWorkers
+        )
+        change(job.id) { job in
+            job.breaker = breaker
+            guard let reason else { return }
+            job.state = .paused
+            job.pauseReason = "\(reason), the last time: \(message)"
         }
     }
 
