@@ -127,6 +127,14 @@ extension LocalCoordinator {
         EventList(events: try await queue.events(of: job, after: after))
     }
 
+    package func shards(
+        of job: JobID,
+        in state: ShardState?,
+        after ordinal: Int?
+    ) async throws(APIError) -> ShardList {
+        try await queue.shards(of: job, in: state, after: ordinal ?? -1)
+    }
+
     package func pause(_ job: JobID) async throws(APIError) -> JobStatus {
         try await queue.perform(.pause(job), now: clock.now)
         return try await self.job(job)

@@ -83,6 +83,20 @@ package final class CoordinatorClient: CoordinatorAPI {
         return try await call(message)
     }
 
+    package func shards(
+        of job: JobID,
+        in state: ShardState?,
+        after ordinal: Int?
+    ) async throws(APIError) -> ShardList {
+        let parameters = [
+            state.map { "\(Route.stateParameter)=\($0.rawValue)" },
+            ordinal.map { "\(Route.afterParameter)=\($0)" },
+        ].compactMap(\.self)
+        var message = request(.shards, job)
+        if !parameters.isEmpty { message.url += "?" + parameters.joined(separator: "&") }
+        return try await call(message)
+    }
+
     package func pause(_ job: JobID) async throws(APIError) -> JobStatus {
         try await call(request(.pause, job))
     }

@@ -15,6 +15,19 @@ package protocol CoordinatorAPI: Sendable {
     func explain(_ job: JobID) async throws(APIError) -> Diagnosis
     /// Returns what happened to a job after the event `after` (0: from the start), oldest first.
     func events(of job: JobID, after: Int64) async throws(APIError) -> EventList
+    /// Returns shards of a job in the order of the dataset.
+    ///
+    /// - Parameters:
+    ///   - job: The job.
+    ///   - state: Only those in this state; nil for all.
+    ///   - ordinal: Only those with a larger one; nil from the start, else `ShardList.next`.
+    /// - Returns: The first of them.
+    /// - Throws: The refusal.
+    func shards(
+        of job: JobID,
+        in state: ShardState?,
+        after ordinal: Int?
+    ) async throws(APIError) -> ShardList
     /// Stops leasing out shards of the job; those in flight may finish.
     func pause(_ job: JobID) async throws(APIError) -> JobStatus
     /// Takes back a pause.

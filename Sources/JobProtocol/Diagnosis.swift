@@ -77,7 +77,10 @@ package struct Diagnosis: Equatable, Codable, Sendable {
             [
                 Finding(
                     "The job failed. \(job.failure ?? "")",
-                    next: "mend the cause, then flowpack retry \(job.job)"
+                    next: (job.shards[ShardState.quarantined.rawValue] ?? 0) > 0
+                        ? "flowpack shards \(job.job) --state quarantined; mend the cause, then "
+                            + "flowpack retry \(job.job)"
+                        : "mend the cause, then flowpack retry \(job.job)"
                 )
             ]
         }

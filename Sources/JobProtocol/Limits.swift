@@ -80,6 +80,10 @@ package enum Limits {
     package static let replyBytes = 256 << 20
     /// Most events in one diagnosis.
     package static let troublesPerDiagnosis = 5
+    /// Most shards in one answer.
+    package static let shardsPerReply = 1000
+    /// Most shards that are looked at for one answer, so that other requests need not wait for long.
+    package static let shardsPerScan = 16_384
     /// Most events in one answer.
     package static let eventsPerReply = 1000
 }

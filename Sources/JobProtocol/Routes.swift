@@ -16,7 +16,7 @@ package enum TokenScope: String, CaseIterable, Sendable {
 
 /// Every path of the coordinator, the one list that server and client use.
 package enum Route: String, CaseIterable, Sendable {
-    case submit, jobs, job, explain, events, pause, resume, cancel, retry
+    case submit, jobs, job, explain, events, shards, pause, resume, cancel, retry
     case workers, register, heartbeat, selftest, pauseWorker, resumeWorker, drainWorker
     case lease, complete, clear, fail, release
     case health, readiness, metrics, version
@@ -30,7 +30,9 @@ extension Route {
 
     package var method: Method {
         switch self {
-        case .jobs, .job, .explain, .events, .workers, .health, .readiness, .metrics, .version: .get
+        case .jobs, .job, .explain, .events, .shards, .workers, .health, .readiness, .metrics,
+            .version:
+            .get
         case .submit, .pause, .resume, .cancel, .retry, .register, .heartbeat, .selftest,
             .pauseWorker, .resumeWorker, .drainWorker, .lease, .complete, .clear, .fail, .release:
             .post
@@ -44,6 +46,7 @@ extension Route {
         case .job: "/v1/jobs/{job}"
         case .explain: "/v1/jobs/{job}/explain"
         case .events: "/v1/jobs/{job}/events"
+        case .shards: "/v1/jobs/{job}/shards"
         case .pause: "/v1/jobs/{job}/pause"
         case .resume: "/v1/jobs/{job}/resume"
         case .cancel: "/v1/jobs/{job}/cancel"
@@ -69,7 +72,7 @@ extension Route {
     /// The scope that a token needs; nil where none is asked for.
     package var scope: TokenScope? {
         switch self {
-        case .jobs, .job, .explain, .events, .workers, .metrics: .read
+        case .jobs, .job, .explain, .events, .shards, .workers, .metrics: .read
         case .submit, .pause, .resume, .cancel, .retry: .submit
         case .register, .heartbeat, .selftest, .lease, .complete, .clear, .fail, .release: .worker
         case .pauseWorker, .resumeWorker, .drainWorker: .admin
@@ -93,8 +96,11 @@ extension Route {
             .joined(separator: value.description)
     }
 
-    /// Query parameter of `events`: only events with a larger id.
+    /// Query parameter of `events`: only events with a larger id; of `shards`: only shards with a
+    /// larger ordinal.
     package static let afterParameter = "after"
+    /// Query parameter of `shards`: only shards in this state.
+    package static let stateParameter = "state"
     /// Header of `submit` that carries `SubmitRequest.idempotencyKey`, which stays out of the body.
     package static let idempotencyKeyHeader = "Idempotency-Key"
 }

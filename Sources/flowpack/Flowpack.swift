@@ -28,8 +28,8 @@ struct Flowpack: AsyncParsableCommand {
             CommandGroup(
                 name: "Jobs of a coordinator",
                 subcommands: [
-                    Submit.self, Jobs.self, Status.self, Watch.self, Explain.self, Pause.self,
-                    Resume.self, Cancel.self, Retry.self, Workers.self, Drain.self,
+                    Submit.self, Jobs.self, Status.self, Watch.self, Explain.self, Shards.self,
+                    Pause.self, Resume.self, Cancel.self, Retry.self, Workers.self, Drain.self,
                 ]
             ),
             CommandGroup(name: "This machine", subcommands: [Selftest.self, Bench.self]),

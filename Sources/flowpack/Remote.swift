@@ -267,6 +267,48 @@ struct Explain: AsyncParsableCommand {
     }
 }
 
+extension ShardState: ExpressibleByArgument {}
+
+struct Shards: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Lists a job's shards, in the order of the dataset.",
+        discussion: """
+            --state quarantined lists those that were given up, with the last failure of each; \
+            flowpack retry takes them up again.
+            """
+    )
+
+    @OptionGroup var argument: JobArgument
+
+    @Option(help: "Only shards in this state.")
+    var state: ShardState?
+
+    @OptionGroup var coordinator: CoordinatorOptions
+    @OptionGroup var output: JSONOption
+
+    func run() async throws {
+        let client = try coordinator.client(for: .read)
+        var list = ShardList(shards: [], next: nil)
+        repeat {
+            let page = try await client.shards(of: argument.job, in: state, after: list.next)
+            list.shards += page.shards
+            list.next = page.next
+        } while list.next != nil
+        guard !output.json else { return Console.print(json: list) }
+        let rows = list.shards.map { shard in
+            [
+                "\(shard.ordinal)", shard.state.rawValue, "\(shard.samples)",
+                byteCount(Int(shard.sourceBytes)), "\(shard.failures)", "\(shard.losses)",
+                shard.workers.map(\.rawValue).joined(separator: ", "), shard.message ?? "",
+            ]
+        }
+        let head = [
+            "SHARD", "STATE", "SAMPLES", "SOURCE", "FAILURES", "LOSSES", "WORKERS", "MESSAGE",
+        ]
+        Console.table([head] + rows)
+    }
+}
+
 struct Pause: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Leases out no more shards of a job until it is resumed."

@@ -1,4 +1,5 @@
 import Coordinator
+import GRDB
 import JobProtocol
 import Testing
 
@@ -410,6 +411,101 @@ struct JobQueueTests {
             }
             #expect(try await queue.state(of: job) == .sealing)
             #expect(try await queue.miscounts() == [])
+        }
+    }
+
+    @Test func aShardThatWasGivenUpIsListedAndTriedAgain() async throws {
+        try await withQueue { queue, _ in
+            let job = try await queue.makeJob(shards: 3)
+            let leases = try await queue.lease("a", 2, now: at(0))
+            let report = FailureReport(lease: leases[1], failureClass: .config, message: "no model")
+            try await queue.perform(.fail(report), now: at(1))
+
+            let quarantined = try await queue.shards(of: job, in: .quarantined, after: -1)
+            #expect(
+                quarantined
+                    == ShardList(
+                        shards: [
+                            ShardStatus(
+                                ordinal: 1,
+                                state: .quarantined,
+                                samples: 2,
+                                sourceBytes: 20,
+                                outputBytes: nil,
+                                failures: 1,
+                                losses: 0,
+                                workers: [],
+                                message: "no model"
+                            )
+                        ],
+                        next: nil
+                    )
+            )
+            let all = try await queue.shards(of: job, in: nil, after: -1)
+            #expect(all.shards.map(\.state) == [.leased, .quarantined, .cancelled])
+            #expect(all.shards.map(\.workers) == [[try worker("a")], [], []])
+            #expect(try await queue.shards(of: job, in: nil, after: 1).shards.map(\.ordinal) == [2])
+
+            try await queue.perform(.retry(job, obstacle: nil), now: at(2))
+            let again = try await queue.shards(of: job, in: .quarantined, after: -1)
+            #expect(again == ShardList(shards: [], next: nil))
+            #expect(try await queue.lease("b", 1, now: at(3)).map(\.shard) == [leases[1].shard])
+        }
+    }
+
+    @Test(arguments: [nil, ShardState.committed])
+    func aLongListOfShardsComesInPages(state: ShardState?) async throws {
+        try await withQueue { queue, _ in
+            let job = try await queue.makeJob(shards: 1)
+            let lease = try await queue.lease("a", 1, now: at(0))[0]
+            #expect(await queue.complete(completion(of: lease), now: at(1)) == .outcome(.committed))
+            let count = Limits.shardsPerScan + Limits.shardsPerReply
+            // Copies of the shard, with the counters: as many commands would take long.
+            try await queue.database.write { db in
+                try db.execute(
+                    sql: """
+                        WITH RECURSIVE series (n) AS (
+                            SELECT 1 UNION ALL SELECT n + 1 FROM series WHERE n < :count - 1)
+                        INSERT INTO shard (job, ordinal, samples, source_bytes, state, fence,
+                            failures, crashes, sha256, output_bytes, totals)
+                        SELECT job, n, samples, source_bytes, state, fence, 0, 0, sha256,
+                            output_bytes, totals
+                        FROM shard CROSS JOIN series;
+                        UPDATE counter SET n = n * :count, samples = samples * :count,
+                            source_bytes = source_bytes * :count, output_bytes = output_bytes * :count
+                            WHERE subject = 'shard' AND state = 'committed';
+                        """,
+                    arguments: ["count": count]
+                )
+            }
+            var ordinals: [Int] = []
+            var after = -1
+            while true {
+                let page = try await queue.shards(of: job, in: state, after: after)
+                #expect(page.shards.count <= Limits.shardsPerReply)
+                ordinals += page.shards.map(\.ordinal)
+                guard let next = page.next else { break }
+                #expect(next > after)
+                after = next
+            }
+            #expect(ordinals == Array(0..<count))
+            // The page is empty, but there may be more after the shards that were looked at.
+            try await queue.database.write { db in
+                try db.execute(
+                    sql: """
+                        UPDATE counter SET n = 1 WHERE subject = 'shard' AND state = 'pending'
+                        """
+                )
+            }
+            let rare = try await queue.shards(of: job, in: .pending, after: -1)
+            #expect(rare == ShardList(shards: [], next: Limits.shardsPerScan - 1))
+            try await queue.database.write { db in
+                try db.execute(
+                    sql: """
+                        UPDATE counter SET n = 0 WHERE subject = 'shard' AND state = 'pending'
+                        """
+                )
+            }
         }
     }
 

@@ -184,6 +184,11 @@ final class FakeCoordinator: CoordinatorAPI {
     func job(_ job: JobID) async throws(APIError) -> JobStatus { throw unused }
     func explain(_ job: JobID) async throws(APIError) -> Diagnosis { throw unused }
     func events(of job: JobID, after: Int64) async throws(APIError) -> EventList { throw unused }
+    func shards(
+        of job: JobID,
+        in state: ShardState?,
+        after ordinal: Int?
+    ) async throws(APIError) -> ShardList { throw unused }
     func pause(_ job: JobID) async throws(APIError) -> JobStatus { throw unused }
     func resume(_ job: JobID) async throws(APIError) -> JobStatus { throw unused }
     func cancel(_ job: JobID) async throws(APIError) -> JobStatus { throw unused }

@@ -81,11 +81,14 @@ struct Handlers: Sendable {
         case .explain:
             return .json(try await coordinator.explain(try id(parameter)))
         case .events:
-            let after = request.uri.queryParameters[Route.afterParameter[...]]
-            guard let after = Int64(after ?? "0") else {
-                throw Problem.malformed("The parameter \(Route.afterParameter) is not a number.")
-            }
+            let after = try after(request) ?? 0
             return .json(try await coordinator.events(of: try id(parameter), after: after))
+        case .shards:
+            let after = try after(request).map { Int($0) }
+            let state = try shardState(request)
+            return .json(
+                try await coordinator.shards(of: try id(parameter), in: state, after: after)
+            )
         case .pause:
             return .json(try await coordinator.pause(try id(parameter)))
         case .resume:
@@ -154,6 +157,27 @@ struct Handlers: Sendable {
             throw .malformed("\"\(parameter)\" in the path is not an id.")
         }
         return id
+    }
+
+    /// Reads the query parameter `after`; nil when there is none.
+    private func after(_ request: Request) throws(Problem) -> Int64? {
+        guard let text = request.uri.queryParameters[Route.afterParameter[...]] else { return nil }
+        guard let number = Int64(text), number >= 0 else {
+            throw .malformed("The parameter \(Route.afterParameter), \"\(text)\", is no number.")
+        }
+        return number
+    }
+
+    /// Reads the query parameter `state`; nil when there is none.
+    private func shardState(_ request: Request) throws(Problem) -> ShardState? {
+        guard let text = request.uri.queryParameters[Route.stateParameter[...]] else { return nil }
+        guard let state = ShardState(rawValue: String(text)) else {
+            let states = ShardState.allCases.map(\.rawValue).joined(separator: ", ")
+            throw .malformed(
+                "The parameter \(Route.stateParameter), \"\(text)\", is none of \(states)."
+            )
+        }
+        return state
     }
 
     /// Checks that path and body name the same worker or lease.

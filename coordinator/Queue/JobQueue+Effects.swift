@@ -167,7 +167,8 @@ extension JobQueue {
 
     private static func reopenShards(of job: JobID, _ db: Database) throws {
         for state in ShardState.reopenable {
-            try move(state, to: .pending, of: job, setting: "failures = 0, crashes = 0", db)
+            let fresh = "failures = 0, crashes = 0, search = NULL"
+            try move(state, to: .pending, of: job, setting: fresh, db)
         }
     }
 

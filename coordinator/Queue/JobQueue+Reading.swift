@@ -153,6 +153,79 @@ extension JobQueue {
         }
     }
 
+    package func shards(
+        of job: JobID,
+        in state: ShardState?,
+        after ordinal: Int
+    ) async throws(APIError) -> ShardList {
+        try await read { db in
+            guard
+                try Bool.fetchOne(
+                    db,
+                    sql: "SELECT 1 FROM job WHERE id = ?",
+                    arguments: [job.rawValue]
+                ) != nil
+            else { throw Problem.noJob(job) }
+            let tallies = try Self.tallies(of: job, in: db)
+            if let state, (tallies[state]?.shards ?? 0) == 0 {
+                return ShardList(shards: [], next: nil)
+            }
+            let total = tallies.values.reduce(0) { $0 + $1.shards }
+            let end = min(ordinal, total) + Limits.shardsPerScan
+            let shards = try Row.fetchAll(
+                db,
+                sql: """
+                    SELECT * FROM shard WHERE job = ? AND ordinal > ? AND ordinal <= ?
+                        AND state = ifnull(?, state) ORDER BY ordinal LIMIT ?
+                    """,
+                arguments: [job.rawValue, ordinal, end, state?.rawValue, Limits.shardsPerReply]
+            ).map { try Self.status(of: ShardRecord($0), db) }
+            let isFull = shards.count == Limits.shardsPerReply
+            return ShardList(
+                shards: shards,
+                next: isFull ? shards.last?.ordinal : end < total - 1 ? end : nil
+            )
+        }
+    }
+
+    private static func status(of shard: ShardRecord, _ db: Database) throws -> ShardStatus {
+        let workers =
+            shard.state != .leased
+            ? []
+            : try String.fetchAll(
+                db.cachedStatement(
+                    sql: """
+                        SELECT worker FROM attempt WHERE shard = ? AND state = 'issued'
+                        ORDER BY fence
+                        """
+                ),
+                arguments: [shard.id.rawValue]
+            )
+        let message =
+            shard.failures == 0
+            ? nil
+            : try String.fetchOne(
+                db.cachedStatement(
+                    sql: """
+                        SELECT message FROM attempt WHERE shard = ? AND message IS NOT NULL
+                        ORDER BY fence DESC LIMIT 1
+                        """
+                ),
+                arguments: [shard.id.rawValue]
+            )
+        return ShardStatus(
+            ordinal: shard.ordinal,
+            state: shard.state,
+            samples: shard.samples,
+            sourceBytes: shard.sourceBytes,
+            outputBytes: shard.output?.bytes,
+            failures: shard.failures,
+            losses: shard.crashes,
+            workers: workers.compactMap(WorkerID.init(rawValue:)),
+            message: message
+        )
+    }
+
     package func workers(now: Timestamp) async throws(APIError) -> [WorkerStatus] {
         try await read { db in
             let held = try Row.fetchAll(
