@@ -45,6 +45,16 @@ extension Simulation {
         }.map { LeaseID(shard: shard, fence: Fence(packed: $0)) }
     }
 
+    func events() async throws -> [JobEvent.Kind: Int] {
+        try await read { db in
+            try Row.fetchAll(db, sql: "SELECT kind, count(*) AS n FROM event GROUP BY kind")
+                .reduce(into: [:]) { events, row in
+                    guard let kind = JobEvent.Kind(rawValue: row["kind"]) else { return }
+                    events[kind] = row["n"]
+                }
+        }
+    }
+
     func workerState(of worker: WorkerID) async throws -> WorkerState? {
         try await read { db in
             try String.fetchOne(db, sql: "SELECT state FROM worker WHERE id = '\(worker)'")

@@ -15,6 +15,18 @@ struct Simulation {
         let description: String
     }
 
+    /// What a schedule came to.
+    struct Course {
+        var hours = 0.0
+        /// How often each kind of event occurred.
+        var events: [JobEvent.Kind: Int] = [:]
+
+        static func += (a: inout Course, b: Course) {
+            a.hours += b.hours
+            a.events.merge(b.events, uniquingKeysWith: +)
+        }
+    }
+
     static let samplesPerShard = 3
     static let jobs = [JobID(rawValue: 1), JobID(rawValue: 2)]
 
@@ -109,9 +121,9 @@ struct Simulation {
     /// - Parameters:
     ///   - steps: Steps with faults.
     ///   - checkEvery: Steps from one look at the invariants to the next; 1 finds the step at fault.
-    /// - Returns: Virtual hours.
+    /// - Returns: How long it went on, and what it met.
     /// - Throws: `Violation`.
-    mutating func run(steps: Int, checkEvery: Int) async throws -> Double {
+    mutating func run(steps: Int, checkEvery: Int) async throws -> Course {
         for index in 1...steps {
             try await step()
             if index % checkEvery == 0 { try await checkInvariants() }
@@ -127,7 +139,7 @@ struct Simulation {
         }
         try await checkInvariants()
         try await checkEnd()
-        return Double(now.milliseconds) / 3_600_000
+        return Course(hours: Double(now.milliseconds) / 3_600_000, events: try await events())
     }
 
     // MARK: Steps

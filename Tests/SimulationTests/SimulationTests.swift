@@ -1,4 +1,5 @@
 import Foundation
+import JobProtocol
 import Testing
 
 struct SimulationTests {
@@ -8,16 +9,18 @@ struct SimulationTests {
         _ = try await simulate(seed: seed, workers: 2 + Int(seed % 6), steps: 200)
     }
 
-    /// Many schedules of many workers; the last line tells how many, and what was broken.
+    /// Many schedules of many workers; the last lines tell what they met, how many they were, and
+    /// what was broken.
     @Test(.enabled(if: Soak.isAskedFor, "started by ops/soak"))
     func soak() async throws {
         let soak = try Soak()
-        var hours = 0.0
+        typealias Ended = (seed: UInt64, result: Result<Simulation.Course, any Error>)
+        var total = Simulation.Course()
         var violations = 0
-        await withTaskGroup(of: (seed: UInt64, result: Result<Double, any Error>).self) { group in
-            func collect(_ ended: (seed: UInt64, result: Result<Double, any Error>)) {
+        await withTaskGroup(of: Ended.self) { group in
+            func collect(_ ended: Ended) {
                 switch ended.result {
-                case .success(let virtual): hours += virtual
+                case .success(let course): total += course
                 case .failure(let error):
                     violations += 1
                     print("seed \(ended.seed): \(error)")
@@ -28,8 +31,8 @@ struct SimulationTests {
                 group.addTask {
                     do {
                         let (workers, steps) = (soak.workers(seed: seed), soak.steps)
-                        let hours = try await simulate(seed: seed, workers: workers, steps: steps)
-                        return (seed, .success(hours))
+                        let course = try await simulate(seed: seed, workers: workers, steps: steps)
+                        return (seed, .success(course))
                     } catch {
                         return (seed, .failure(error))
                     }
@@ -37,7 +40,9 @@ struct SimulationTests {
             }
             for await ended in group { collect(ended) }
         }
-        let summary = "\(soak.seeds.count) schedules, \(Int(hours)) virtual hours"
+        let events = JobEvent.Kind.allCases.map { "\($0.rawValue) \(total.events[$0] ?? 0)" }
+        print("soak: events: \(events.joined(separator: ", "))")
+        let summary = "\(soak.seeds.count) schedules, \(Int(total.hours)) virtual hours"
         print("soak: \(summary), \(violations) violations")
         #expect(violations == 0)
     }
@@ -45,8 +50,8 @@ struct SimulationTests {
 
 /// Runs the schedule of a seed.
 ///
-/// - Returns: Virtual hours.
-private func simulate(seed: UInt64, workers: Int, steps: Int) async throws -> Double {
+/// - Returns: How long it went on, and what it met.
+private func simulate(seed: UInt64, workers: Int, steps: Int) async throws -> Simulation.Course {
     // In memory where there is such a folder: the schedules close files, but cut no power.
     let memory = "/dev/shm"
     let parent =
