@@ -145,12 +145,13 @@ let package = Package(
         module("Dataset", ["Raster"]),
         // The distribution line.
         module("JobProtocol", []),
+        module("CrashPoints", []),
         module("CoordinatorClient", ["JobProtocol", "CCurl"]),
         module(
             "Coordinator",
             path: "coordinator",
             exclude: ["main"],
-            ["JobProtocol", hummingbird, grdb, crypto, logging, lifecycle]
+            ["CrashPoints", "JobProtocol", hummingbird, grdb, crypto, logging, lifecycle]
         ),
         // Where the two meet.
         module(
@@ -159,17 +160,17 @@ let package = Package(
             exclude: ["main"],
             resources: [.copy("models")],
             [
-                "Archive", "Codec", "CoordinatorClient", "Dataset", "EntropyCoding", "Flow",
-                "JobProtocol", "Kernels", "Raster", logging,
+                "Archive", "Codec", "CoordinatorClient", "CrashPoints", "Dataset", "EntropyCoding",
+                "Flow", "JobProtocol", "Kernels", "Raster", logging,
             ]
         ),
         program(
             "flowpack",
             path: "Sources/flowpack",
             [
-                "Archive", "Codec", "Coordinator", "CoordinatorClient", "Dataset", "Flow",
-                "JobProtocol", "Kernels", "Raster", "Worker", argumentParser, grdb, logging,
-                lifecycle, nioCore, nioHTTP1, nioPosix,
+                "Archive", "Codec", "Coordinator", "CoordinatorClient", "CrashPoints", "Dataset",
+                "Flow", "JobProtocol", "Kernels", "Raster", "Worker", argumentParser, grdb,
+                logging, lifecycle, nioCore, nioHTTP1, nioPosix,
             ]
         ),
         program(
@@ -211,6 +212,9 @@ let package = Package(
                 "Kernels", "Raster", logging,
             ]
         ),
-        tests("Command", ["JobProtocol", "flowpack", "flowpack-coordinator", "flowpack-worker"]),
+        tests(
+            "Command",
+            ["CrashPoints", "JobProtocol", "flowpack", "flowpack-coordinator", "flowpack-worker"]
+        ),
     ]
 )

@@ -1,3 +1,4 @@
+import CrashPoints
 import Crypto
 import Dispatch
 import Foundation
@@ -83,7 +84,9 @@ enum Files {
             }
             guard fsync(descriptor) == 0 else { throw SystemError.current }
         }
+        CrashPoint.reached(.beforeReplacing)
         guard rename(temporary, path) == 0 else { throw .current }
+        CrashPoint.reached(.afterReplacing)
         try synchronise(folder: folder)
     }
 

@@ -1,3 +1,4 @@
+import CrashPoints
 import Foundation
 package import JobProtocol
 package import Logging
@@ -389,6 +390,7 @@ extension LocalCoordinator {
                     .appendShard(id, samples: part.samples, skipped: part.skipped),
                     now: clock.now
                 )
+                CrashPoint.reached(.duringPlanning)
             }
         } catch let error as SourceError {
             await abandon(id, "The source \(error.path) cannot be read: \(error.reason).")

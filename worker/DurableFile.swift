@@ -1,3 +1,4 @@
+import CrashPoints
 internal import Glibc
 import JobProtocol
 
@@ -22,7 +23,9 @@ package func placeFile(
     let temporary = "\(folder)/\(DatasetLayout.partialPrefix)\(getpid())-\(name)"
     defer { unlink(temporary) }
     try writeSynced(bytes, temporary)
+    CrashPoint.reached(.afterTemporarySync)
     let placement = try renameWithoutReplacing(temporary, path)
+    CrashPoint.reached(.afterOutputRename)
     try syncFolder(folder)
     return placement
 }

@@ -1,5 +1,6 @@
 import Archive
 import Codec
+import CrashPoints
 import Dataset
 package import JobProtocol
 import Raster
@@ -65,7 +66,9 @@ package struct JobRun: Sendable {
         let model = try loadModel()
         let sources = SourceChecks(count: lease.samples.count)
         let shard = try await encode(model, sources)
+        CrashPoint.reached(.afterEncoding)
         try await verify(shard, model, sources)
+        CrashPoint.reached(.afterVerifying)
         guard lease.purpose == .shard else { return .cleared(ClearRequest(lease: lease.lease)) }
         try await place(shard)
         return .completed(completion(of: shard, seconds: monotonicSeconds() - start))

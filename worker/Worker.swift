@@ -1,4 +1,5 @@
 import CoordinatorClient
+import CrashPoints
 package import JobProtocol
 import Kernels
 package import Logging
@@ -338,10 +339,12 @@ package final class Worker: Sendable {
                 throw JobRunError(.lost, "The lease \(lease) is no longer held.")
             }
             do throws(APIError) {
+                CrashPoint.reached(.beforeComplete)
                 switch outcome {
                 case .completed(let completion): _ = try await api.complete(completion)
                 case .cleared(let request): _ = try await api.clear(request)
                 }
+                CrashPoint.reached(.afterComplete)
                 return
             } catch {
                 switch error.code {

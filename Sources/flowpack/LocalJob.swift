@@ -1,5 +1,6 @@
 import Archive
 import Coordinator
+import CrashPoints
 import Foundation
 import JobProtocol
 import Kernels
@@ -33,6 +34,8 @@ struct LocalJob: Sendable {
     let shardBytes: Int64
 
     private var state: String { "\(output)/\(Self.stateFolder)" }
+    /// Where the state lies while it is removed: half a state must not pass for one.
+    private var doomedState: String { "\(output)/\(DatasetLayout.partialPrefix)state" }
 
     func run(_ progress: ProgressDisplay) async throws -> Result {
         let instructionSet = try InstructionSet.selected(
@@ -83,6 +86,8 @@ struct LocalJob: Sendable {
         }
         if entries.isEmpty || entries.contains(Self.stateFolder) { return }
         if entries.contains(DatasetLayout.manifestFile) {
+            // There when the run that finished it was ended in its last moment.
+            try? FileManager.default.removeItem(atPath: doomedState)
             throw CommandFailure(
                 .error,
                 "\(output) holds a finished dataset.",
@@ -111,7 +116,10 @@ struct LocalJob: Sendable {
         {
             try files.removeItem(atPath: "\(output)/\(name)")
         }
-        try files.removeItem(atPath: state)
+        CrashPoint.reached(.beforeStateRemoval)
+        try files.moveItem(atPath: state, toPath: doomedState)
+        CrashPoint.reached(.duringStateRemoval)
+        try files.removeItem(atPath: doomedState)
         try syncFolder(output)
     }
 

@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// A binary PPM with a smooth picture.
-private func picture(_ width: Int, _ height: Int, seed: UInt64) -> [UInt8] {
+func picture(_ width: Int, _ height: Int, seed: UInt64) -> [UInt8] {
     var generator = SeededGenerator(seed: seed)
     let slope = Int.random(in: 1...5, using: &generator)
     var bytes = Array("P6\n\(width) \(height)\n255\n".utf8)

@@ -4,7 +4,10 @@ import Testing
 /// A built program of this package.
 struct Program {
     struct Ending {
+        /// The exit status; -1 when a signal ended it.
         let status: Int32
+        /// The signal that ended it; nil when it ended by itself.
+        let signal: Int32?
         let output: [UInt8]
         let errors: String
 
@@ -62,8 +65,10 @@ struct Program {
             errors: errors
         )
         process.waitUntilExit()
+        let isExit = process.terminationReason == .exit
         return Ending(
-            status: process.terminationReason == .exit ? process.terminationStatus : -1,
+            status: isExit ? process.terminationStatus : -1,
+            signal: isExit ? nil : process.terminationStatus,
             output: [UInt8](try Data(contentsOf: output)),
             errors: String(decoding: try Data(contentsOf: errors), as: UTF8.self)
         )

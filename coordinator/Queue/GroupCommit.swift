@@ -1,3 +1,4 @@
+import CrashPoints
 import Dispatch
 package import GRDB
 import Synchronization
@@ -102,8 +103,10 @@ package final class GroupCommit: Sendable {
         var deliveries: [@Sendable () -> Void] = []
         try db.inTransaction {
             deliveries = try members.map { try $0.work(db) }
+            CrashPoint.reached(.beforeCommit)
             return .commit
         }
+        CrashPoint.reached(.afterCommit)
         for deliver in deliveries { deliver() }
     }
 }
