@@ -27,12 +27,14 @@ package final class LocalCoordinator: CoordinatorAPI, Service {
     ///
     /// - Parameters:
     ///   - folder: Where the state lies, on a local disk; made if it does not exist.
+    ///   - leaseSeconds: Life of a lease without a heartbeat.
     ///   - workersSurvived: False when the workers lived in the process that had the queue before:
     ///     what they held is free at once.
     ///   - logger: Takes what goes wrong in the work of `run`.
     /// - Throws: `StartError`, such as `locked` when another coordinator runs on the folder.
     package init(
         folder: String,
+        leaseSeconds: Int = Limits.leaseSeconds,
         workersSurvived: Bool = true,
         logger: Logger
     ) throws(StartError) {
@@ -41,7 +43,7 @@ package final class LocalCoordinator: CoordinatorAPI, Service {
         } catch {
             throw .unusable(path: folder, reason: error.description)
         }
-        queue = try JobQueue(folder: folder)
+        queue = try JobQueue(folder: folder, leaseSeconds: leaseSeconds)
         let milliseconds = Int64(Date().timeIntervalSince1970 * 1000)
         clock = SteadyClock(wall: Timestamp(milliseconds: milliseconds))
         self.logger = logger
@@ -186,8 +188,8 @@ extension LocalCoordinator {
         try registration.validate()
         try await queue.perform(.register(registration), now: clock.now)
         return RegistrationReply(
-            leaseSeconds: Limits.leaseSeconds,
-            heartbeatSeconds: Limits.heartbeatSeconds
+            leaseSeconds: queue.leaseSeconds,
+            heartbeatSeconds: Limits.heartbeatSeconds(ofLease: queue.leaseSeconds)
         )
     }
 

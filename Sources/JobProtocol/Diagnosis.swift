@@ -24,17 +24,19 @@ package struct Diagnosis: Equatable, Codable, Sendable {
     ///   - others: Every other job, oldest first.
     ///   - workers: Every worker that has not left.
     ///   - troubles: The job's latest events that are no progress, newest first.
+    ///   - leaseSeconds: Life of a lease without a heartbeat.
     package init(
         job: JobStatus,
         others: [JobStatus],
         workers: [WorkerStatus],
-        troubles: [JobEvent]
+        troubles: [JobEvent],
+        leaseSeconds: Int = Limits.leaseSeconds
     ) {
         self.job = job.job
         state = job.state
         findings = Self.findings(about: job)
         guard job.state == .planning || job.state.isLeasable else { return }
-        findings += Self.findings(about: workers)
+        findings += Self.findings(about: workers, leaseSeconds: leaseSeconds)
         if job.pending > 0 { findings += Self.findings(aboutTurnOf: job, among: others) }
         findings += Self.findings(aboutShardsOf: job)
         findings += troubles.map { Finding(Self.text($0)) }
@@ -86,7 +88,11 @@ package struct Diagnosis: Equatable, Codable, Sendable {
         }
     }
 
-    private static func findings(about workers: [WorkerStatus]) -> [Finding] {
+    private static func findings(
+        about workers: [WorkerStatus],
+        leaseSeconds: Int
+    ) -> [Finding] {
+        let pauseSeconds = Limits.heartbeatSeconds(ofLease: leaseSeconds)
         var findings: [Finding] = []
         let ready = workers.filter { $0.state == .active || $0.state == .registered }
         if ready.isEmpty {
@@ -100,11 +106,11 @@ package struct Diagnosis: Equatable, Codable, Sendable {
                     )
             )
         }
-        for worker in ready where worker.silentSeconds >= Double(2 * Limits.heartbeatSeconds) {
+        for worker in ready where worker.silentSeconds >= Double(2 * pauseSeconds) {
             findings.append(
                 Finding(
                     "\(name(worker)) is silent for \(Int(worker.silentSeconds)) s; after "
-                        + "\(Limits.leaseSeconds) s its \(worker.leases) shards are free again.",
+                        + "\(leaseSeconds) s its \(worker.leases) shards are free again.",
                     next: "look whether it runs and reaches the coordinator"
                 )
             )

@@ -3,10 +3,14 @@ package enum Limits {
     /// Version of the protocol; a worker of another version is refused.
     package static let protocolVersion = 3
 
-    /// Life of a lease in seconds without a heartbeat.
+    /// Life of a lease in seconds without a heartbeat, unless the coordinator is told otherwise.
     package static let leaseSeconds = 60
-    /// Pause between two heartbeats of a worker in seconds: four chances in every lease.
-    package static let heartbeatSeconds = 15
+    /// What the coordinator may be told: heartbeats go out once a second at most.
+    package static let leaseSecondsRange = 4...3600
+    /// Pause between two heartbeats of a worker in seconds.
+    package static let heartbeatSeconds = heartbeatSeconds(ofLease: leaseSeconds)
+    /// Pause between two heartbeats in seconds: four chances in every lease.
+    package static func heartbeatSeconds(ofLease leaseSeconds: Int) -> Int { leaseSeconds / 4 }
     /// Time in seconds without a step of work after which a lease is taken from its worker, though
     /// this sends heartbeats: longer than the slowest kernels take for one block.
     package static let stuckSeconds = 1800

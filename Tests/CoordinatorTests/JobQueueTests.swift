@@ -19,6 +19,24 @@ struct JobQueueTests {
 
     // MARK: Leases
 
+    @Test func aLeaseLivesAsLongAsTheQueueIsTold() async throws {
+        try await withTemporaryFolder { folder in
+            let queue = try JobQueue(folder: folder, leaseSeconds: 8)
+            try await queue.perform(.register(try registration("a")), now: at(0))
+            _ = try await queue.makeJob(shards: 1)
+            let leases = try await queue.lease("a", 1, now: at(0))
+            #expect(try await queue.describe(leases).map(\.leaseSeconds) == [8])
+
+            let reply = try await queue.beat("a", leases, now: at(5))
+            #expect(reply.leaseSeconds == 8)
+            #expect(reply.heartbeatSeconds == 2)
+            try await queue.perform(.reap, now: at(12))
+            #expect(try await queue.lease("a", 1, now: at(12)) == [])
+            try await queue.perform(.reap, now: at(13))
+            #expect(try await queue.lease("a", 1, now: at(13)).map(\.description) == ["1.1.2"])
+        }
+    }
+
     @Test func aJobGoesFromLeaseToSeal() async throws {
         try await withQueue { queue, _ in
             let job = try await queue.makeJob(shards: 2)

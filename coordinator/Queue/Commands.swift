@@ -54,6 +54,8 @@ package enum Reply: Equatable, Sendable {
 /// The part of the queue that a command concerns, as it was before.
 package struct QueueState: Sendable {
     package var incarnation: UInt32
+    /// Life of a lease without a heartbeat.
+    package var leaseSeconds = Limits.leaseSeconds
     /// The number that a new job takes.
     package var nextJob = JobID(rawValue: 1)
     /// The number that a new shard takes.

@@ -29,12 +29,13 @@ extension JobQueue {
     func lease(_ request: LeaseRequest, now: Timestamp) async throws(APIError) -> LeaseReply {
         let command = Command.lease(request.worker, shards: request.shards)
         let (assignments, isDrained, directive) = try await perform(command, now: now) {
+            [leaseSeconds]
             reply,
             db in
             guard case .leased(let leases, let directive) = reply else {
                 preconditionFailure("lease answers with leases")
             }
-            let assignments = try leases.map { try Self.assignment($0, db) }
+            let assignments = try leases.map { try Self.assignment($0, leaseSeconds, db) }
             return (assignments, try leases.isEmpty && Self.isDrained(db), directive)
         }
         do {
@@ -50,12 +51,16 @@ extension JobQueue {
 
     /// Returns what a worker has to know about leases.
     package func describe(_ leases: [LeaseID]) async throws(APIError) -> [Lease] {
-        try await read { db in
-            try leases.map { try Self.assignment($0, db).decoded }
+        try await read { [leaseSeconds] db in
+            try leases.map { try Self.assignment($0, leaseSeconds, db).decoded }
         }
     }
 
-    private static func assignment(_ lease: LeaseID, _ db: Database) throws -> Assignment {
+    private static func assignment(
+        _ lease: LeaseID,
+        _ leaseSeconds: Int,
+        _ db: Database
+    ) throws -> Assignment {
         let row = try Row.fetchOne(
             db.cachedStatement(
                 sql: """
@@ -77,7 +82,7 @@ extension JobQueue {
                 destination: row["destination"],
                 modelID: row["model_id"],
                 samples: [],
-                leaseSeconds: Limits.leaseSeconds
+                leaseSeconds: leaseSeconds
             ),
             plan: row["plan"],
             search: row["search"]

@@ -14,6 +14,7 @@ extension JobQueue {
     static func load(
         for command: Command,
         now: Timestamp,
+        leaseSeconds: Int,
         from db: Database
     ) throws -> QueueState {
         let incarnation = try UInt32.fetchOne(
@@ -21,6 +22,7 @@ extension JobQueue {
         )
         guard let incarnation else { throw RowError(description: "meta has no incarnation") }
         var loader = Loader(db: db, state: QueueState(incarnation: incarnation))
+        loader.state.leaseSeconds = leaseSeconds
         try loader.load(for: command, now: now)
         return loader.state
     }
@@ -376,7 +378,7 @@ private struct Loader {
     }
 
     private mutating func loadSilentWorkers(now: Timestamp) throws {
-        let since = now.advanced(bySeconds: -Limits.leaseSeconds)
+        let since = now.advanced(bySeconds: -state.leaseSeconds)
         let rows = try Row.fetchAll(
             db,
             sql: """

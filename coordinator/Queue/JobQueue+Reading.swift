@@ -129,7 +129,13 @@ extension JobQueue {
                 arguments: [job.rawValue, Limits.troublesPerDiagnosis]
             ).map { try JobEvent($0) }
         }
-        return Diagnosis(job: status, others: others, workers: workers, troubles: troubles)
+        return Diagnosis(
+            job: status,
+            others: others,
+            workers: workers,
+            troubles: troubles,
+            leaseSeconds: leaseSeconds
+        )
     }
 
     package func events(

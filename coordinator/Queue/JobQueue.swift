@@ -13,14 +13,22 @@ package final class JobQueue: Sendable {
     package let database: DatabaseQueue
     private let group: GroupCommit
     private let lock: FileLock
+    /// Life of a lease without a heartbeat.
+    let leaseSeconds: Int
     /// Rung after each commit that made work for workers or for the coordinator itself.
     package let bell = Bell()
 
     /// Opens the queue in a folder, making or migrating the database.
     ///
-    /// - Parameter folder: Where `state.db` and its lock lie, on a local disk.
+    /// - Parameters:
+    ///   - folder: Where `state.db` and its lock lie, on a local disk.
+    ///   - leaseSeconds: Life of a lease without a heartbeat.
     /// - Throws: `StartError`, when another coordinator has it, or the file cannot be used.
-    package init(folder: String) throws(StartError) {
+    package init(
+        folder: String,
+        leaseSeconds: Int = Limits.leaseSeconds
+    ) throws(StartError) {
+        self.leaseSeconds = leaseSeconds
         let path = folder + "/state.db"
         lock = try FileLock(path: path + ".lock")
         var configuration = Configuration()
@@ -57,6 +65,7 @@ package final class JobQueue: Sendable {
     deinit {
         // Before the lock is free: a write that has just been answered may hold the connection for
         // a moment longer, and whoever has the lock next must not meet it.
+        // This waits for the connection: no work on it may hold the queue, or it would end here.
         try? database.close()
     }
 
@@ -82,8 +91,15 @@ package final class JobQueue: Sendable {
     ) async throws(APIError) -> Answer {
         let outcome: Outcome<Answer>
         do {
-            outcome = try await group.write { db in
-                try Self.perform(command, now: now, random: random, in: db, reading: read)
+            outcome = try await group.write { [leaseSeconds] db in
+                try Self.perform(
+                    command,
+                    leaseSeconds: leaseSeconds,
+                    now: now,
+                    random: random,
+                    in: db,
+                    reading: read
+                )
             }
         } catch {
             throw .refused(.failed(error))
@@ -100,8 +116,14 @@ package final class JobQueue: Sendable {
     ) throws(APIError) -> Reply {
         let outcome: Outcome<Reply>
         do {
-            outcome = try group.writeBlocking { db in
-                try Self.perform(command, now: now, random: random, in: db) { reply, _ in reply }
+            outcome = try group.writeBlocking { [leaseSeconds] db in
+                try Self.perform(
+                    command,
+                    leaseSeconds: leaseSeconds,
+                    now: now,
+                    random: random,
+                    in: db
+                ) { reply, _ in reply }
             }
         } catch {
             throw .refused(.failed(error))
@@ -117,12 +139,13 @@ package final class JobQueue: Sendable {
 
     private static func perform<Answer>(
         _ command: Command,
+        leaseSeconds: Int,
         now: Timestamp,
         random: UInt64,
         in db: Database,
         reading read: (Reply, Database) throws -> Answer
     ) throws -> Outcome<Answer> {
-        let state = try load(for: command, now: now, from: db)
+        let state = try load(for: command, now: now, leaseSeconds: leaseSeconds, from: db)
         let decision = apply(command, now: now, random: random, to: state)
         for effect in decision.effects {
             try write(effect, at: now, to: db)

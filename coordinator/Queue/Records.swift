@@ -146,14 +146,20 @@ package struct AttemptRecord: Equatable, Sendable {
     package var seconds: Double?
     package var endedAt: Timestamp?
 
-    /// An attempt that begins, and is to end within the time of a lease unless it is prolonged.
-    package init(lease: LeaseID, job: JobID, worker: WorkerID, issuedAt: Timestamp) {
+    /// An attempt that begins, and is to end by a deadline unless it is prolonged.
+    package init(
+        lease: LeaseID,
+        job: JobID,
+        worker: WorkerID,
+        issuedAt: Timestamp,
+        deadline: Timestamp
+    ) {
         self.lease = lease
         self.job = job
         self.worker = worker
         self.issuedAt = issuedAt
         movedAt = issuedAt
-        deadline = issuedAt.advanced(bySeconds: Limits.leaseSeconds)
+        self.deadline = deadline
     }
 }
 

@@ -96,7 +96,8 @@ extension Transition {
             lease: shard.lease,
             job: shard.job,
             worker: worker,
-            issuedAt: now
+            issuedAt: now,
+            deadline: leaseEnd
         )
         state.note(attempt)
         effects.append(.insertAttempt(attempt))
@@ -134,8 +135,8 @@ extension Transition {
                 HeartbeatReply(
                     directive: directive,
                     leases: directives,
-                    leaseSeconds: Limits.leaseSeconds,
-                    heartbeatSeconds: Limits.heartbeatSeconds
+                    leaseSeconds: state.leaseSeconds,
+                    heartbeatSeconds: Limits.heartbeatSeconds(ofLease: state.leaseSeconds)
                 )
             )
         )
@@ -158,8 +159,8 @@ extension Transition {
             countFailure(of: progress.lease, reason)
             return false
         }
-        change(progress.lease) { [now] attempt in
-            attempt.deadline = now.advanced(bySeconds: Limits.leaseSeconds)
+        change(progress.lease) { [now, leaseEnd] attempt in
+            attempt.deadline = leaseEnd
             if progress.steps > attempt.steps {
                 attempt.steps = progress.steps
                 attempt.movedAt = now

@@ -35,6 +35,9 @@ struct Transition {
         self.state = state
     }
 
+    /// When a lease that is given or prolonged now runs out.
+    var leaseEnd: Timestamp { now.advanced(bySeconds: state.leaseSeconds) }
+
     mutating func perform(_ command: Command) -> Result<Reply, Problem> {
         switch command {
         case .start(let workersSurvived): start(workersSurvived: workersSurvived)
@@ -66,7 +69,7 @@ struct Transition {
 
     private mutating func start(workersSurvived: Bool) -> Result<Reply, Problem> {
         if workersSurvived {
-            effects.append(.prolongEveryLease(until: now.advanced(bySeconds: Limits.leaseSeconds)))
+            effects.append(.prolongEveryLease(until: leaseEnd))
             effects.append(.seeEveryWorker(at: now))
         } else {
             endEveryLease()
@@ -87,7 +90,7 @@ struct Transition {
     }
 
     private mutating func reap() -> Result<Reply, Problem> {
-        let silentSince = now.advanced(bySeconds: -Limits.leaseSeconds)
+        let silentSince = now.advanced(bySeconds: -state.leaseSeconds)
         for id in state.oldLeases {
             guard let shard = state.shards[id.shard], let attempt = state.attempts[id],
                 let deadline = attempt.deadline, deadline <= now
@@ -99,7 +102,7 @@ struct Transition {
                 shard,
                 attempt.worker,
                 isLoss
-                    ? "The worker was silent for \(Limits.leaseSeconds) s."
+                    ? "The worker was silent for \(state.leaseSeconds) s."
                     : "The worker does not name it."
             )
             endLease(id, as: .expired, isLoss: isLoss)

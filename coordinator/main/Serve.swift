@@ -22,7 +22,7 @@ struct Serve: AsyncParsableCommand {
         abstract: "Serves the job queue over HTTP until SIGTERM or SIGINT.",
         discussion: """
             Every option can also be set in the environment: FLOWPACK_DATA, FLOWPACK_LISTEN, \
-            FLOWPACK_TOKEN_FILE, FLOWPACK_LOG_LEVEL. The option wins.
+            FLOWPACK_TOKEN_FILE, FLOWPACK_LEASE_SECONDS, FLOWPACK_LOG_LEVEL. The option wins.
             Exit codes: 0 shut down, 1 error, 2 usage, 3 another coordinator holds the folder.
             """
     )
@@ -36,6 +36,14 @@ struct Serve: AsyncParsableCommand {
     @Option(help: "File of tokens, one a line: \"scope token\" with read, submit, worker, admin.")
     var tokenFile: String?
 
+    @Option(
+        help: """
+            Seconds of silence after which a worker's shards go to others, 4 to 3600. (default: \
+            \(Limits.leaseSeconds))
+            """
+    )
+    var leaseSeconds: Int?
+
     @Option(help: "trace, debug, info, notice, warning, error, critical. (default: info)")
     var logLevel: String?
 
@@ -45,8 +53,14 @@ struct Serve: AsyncParsableCommand {
         let listen = listen ?? environment["FLOWPACK_LISTEN"] ?? "127.0.0.1:7878"
         let tokenFile = tokenFile ?? environment["FLOWPACK_TOKEN_FILE"]
         let level = logLevel ?? environment["FLOWPACK_LOG_LEVEL"] ?? "info"
+        let leaseSeconds =
+            leaseSeconds ?? environment["FLOWPACK_LEASE_SECONDS"].map { Int($0) ?? 0 }
+            ?? Limits.leaseSeconds
         guard let address = ListenAddress(listen) else {
             throw ValidationError("\"\(listen)\" is not host:port.")
+        }
+        guard Limits.leaseSecondsRange.contains(leaseSeconds) else {
+            throw ValidationError("A lease takes 4 to 3600 seconds.")
         }
         guard let logLevel = Logger.Level(rawValue: level) else {
             throw ValidationError("\"\(level)\" is not a log level.")
@@ -56,7 +70,7 @@ struct Serve: AsyncParsableCommand {
         }
         logger.logLevel = logLevel
         do throws(StartError) {
-            try await serve(data, address, tokenFile, logger)
+            try await serve(data, address, tokenFile, leaseSeconds, logger)
         } catch {
             logger.critical("\(error.message)")
             if case .locked = error { throw ExitCode(3) }
@@ -68,13 +82,18 @@ struct Serve: AsyncParsableCommand {
         _ data: String,
         _ address: ListenAddress,
         _ tokenFile: String?,
+        _ leaseSeconds: Int,
         _ logger: Logger
     ) async throws(StartError) {
         var tokens: Tokens?
         if let tokenFile {
             tokens = try Tokens(path: tokenFile)
         }
-        let coordinator = try LocalCoordinator(folder: data, logger: logger)
+        let coordinator = try LocalCoordinator(
+            folder: data,
+            leaseSeconds: leaseSeconds,
+            logger: logger
+        )
         let server = try Server.make(
             coordinator: coordinator,
             listen: address,
