@@ -44,10 +44,11 @@ package final class LocalCoordinator: CoordinatorAPI, Service {
             throw .unusable(path: folder, reason: error.description)
         }
         queue = try JobQueue(folder: folder, leaseSeconds: leaseSeconds)
-        let milliseconds = Int64(Date().timeIntervalSince1970 * 1000)
-        clock = SteadyClock(wall: Timestamp(milliseconds: milliseconds))
         self.logger = logger
+        let wall = Timestamp(milliseconds: Int64(Date().timeIntervalSince1970 * 1000))
         do throws(APIError) {
+            // A wall clock that was set back must not make the pauses in the queue longer.
+            clock = SteadyClock(wall: max(wall, try queue.lastEventTime() ?? wall))
             try queue.performBlocking(.start(workersSurvived: workersSurvived), now: clock.now)
         } catch {
             throw .unusable(path: folder, reason: error.message)

@@ -282,6 +282,29 @@ struct LocalCoordinatorTests {
         }
     }
 
+    @Test func aWallClockThatWasSetBackGoesOnFromTheLastEvent() async throws {
+        try await withTemporaryFolder { folder in
+            let request = try prepare(folder, files: 1)
+            try FileManager.default.createDirectory(
+                atPath: folder + "/state",
+                withIntermediateDirectories: true
+            )
+            let tomorrow = Int64(Date().timeIntervalSince1970 * 1000) + 86_400_000
+            do {
+                var other = request
+                other.destination = folder + "/other"
+                let queue = try JobQueue(folder: folder + "/state")
+                try await queue.perform(
+                    .submit(other, obstacle: nil),
+                    now: Timestamp(milliseconds: tomorrow)
+                )
+            }
+            let coordinator = try LocalCoordinator(folder: folder + "/state", logger: silent)
+            let job = try await coordinator.submit(request).job
+            #expect(try await coordinator.job(job).createdMilliseconds >= tomorrow)
+        }
+    }
+
     @Test func aSubmissionNeedsItsFolders() async throws {
         try await withTemporaryFolder { folder in
             let good = try prepare(folder, files: 1)

@@ -138,6 +138,18 @@ extension JobQueue {
         )
     }
 
+    /// Returns when the newest event happened; nil before the first.
+    func lastEventTime() throws(APIError) -> Timestamp? {
+        do {
+            return try database.unsafeRead { db in
+                try Int64.fetchOne(db, sql: "SELECT at_ms FROM event ORDER BY id DESC LIMIT 1")
+                    .map(Timestamp.init(milliseconds:))
+            }
+        } catch {
+            throw .refused(.failed(error))
+        }
+    }
+
     package func events(
         of job: JobID,
         after: Int64
