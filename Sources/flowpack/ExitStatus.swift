@@ -55,7 +55,7 @@ struct CommandFailure: Error {
                 switch error {
                 case .locked: .locked
                 case .newer: .incompatible
-                case .unusable, .refused: .error
+                case .unusable, .damaged, .refused: .error
                 }
             self.init(status, error.message)
         case let error as FileSystemError:

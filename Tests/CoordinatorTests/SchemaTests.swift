@@ -146,6 +146,27 @@ struct SchemaTests {
         }
     }
 
+    @Test func aDatabaseWithADamagedPageIsRefused() async throws {
+        try await withTemporaryFolder { folder in
+            do {
+                let queue = try JobQueue(folder: folder)
+                _ = try await queue.makeJob(shards: 3)
+            }
+            let path = folder + "/state.db"
+            var file = try Data(contentsOf: URL(filePath: path))
+            for index in file.count / 2..<file.count / 2 + 4096 { file[index] ^= 0x10 }
+            try file.write(to: URL(filePath: path))
+            #expect {
+                try JobQueue(folder: folder)
+            } throws: { error in
+                switch error as? StartError {
+                case .damaged(let found, _), .unusable(let found, _): found == path
+                default: false
+                }
+            }
+        }
+    }
+
     @Test func aFileThatIsNoDatabaseIsRefused() async throws {
         try await withTemporaryFolder { folder in
             try write(String(repeating: "This is a poem. ", count: 100), to: folder + "/state.db")

@@ -54,6 +54,9 @@ package final class JobQueue: Sendable {
             try migrator.migrate(database)
             // After the migrations: opening in WAL mode sets NORMAL.
             try database.inDatabase { try $0.execute(sql: "PRAGMA synchronous = FULL") }
+            if let damage = try database.unsafeRead(Schema.damage) {
+                throw StartError.damaged(path: path, reason: damage)
+            }
         } catch let error as StartError {
             throw error
         } catch {
@@ -233,6 +236,8 @@ package enum StartError: Error, Equatable {
     /// A newer release made the database.
     case newer(path: String)
     case unusable(path: String, reason: String)
+    /// The file is not as SQLite left it.
+    case damaged(path: String, reason: String)
     /// The configuration forbids it.
     case refused(reason: String)
 
@@ -244,6 +249,9 @@ package enum StartError: Error, Equatable {
         case .newer(let path):
             "\(path) was made by a newer release. Install that release."
         case .unusable(let path, let reason): "\(path) cannot be used: \(reason)."
+        case .damaged(let path, let reason):
+            "\(path) is damaged: \(reason). Move it away and submit the jobs again; finished datasets "
+                + "are not concerned."
         case .refused(let reason): reason
         }
     }

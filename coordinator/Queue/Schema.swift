@@ -10,6 +10,12 @@ package enum Schema {
     /// "flwp": marks a file as a coordinator's database (PRAGMA application_id).
     package static let applicationID: Int32 = 0x666c_7770
 
+    /// Returns what SQLite finds wrong in the whole file, tables and indexes; nil when it is sound.
+    static func damage(in db: Database) throws -> String? {
+        let finding = try String.fetchOne(db, sql: "PRAGMA integrity_check(1)")
+        return finding == "ok" ? nil : finding
+    }
+
     package static func migrator() -> DatabaseMigrator {
         var migrator = DatabaseMigrator()
         migrator.registerMigration("1 queue") { db in
