@@ -104,7 +104,9 @@ struct Submit: AsyncParsableCommand {
                 modelID: id,
                 shardBytes: shardBytes.bytes,
                 priority: priority,
-                maxWorkers: maxWorkers
+                maxWorkers: maxWorkers,
+                // When the answer is lost, the request is sent again: it must find its own job.
+                idempotencyKey: UUID().uuidString
             )
         )
         if format.json {
