@@ -1,6 +1,7 @@
 import Coordinator
 import Crypto
 import Foundation
+import GRDB
 import JobProtocol
 import Testing
 
@@ -279,6 +280,35 @@ struct LocalCoordinatorTests {
             let status = try await coordinator.job(job)
             #expect(status.state == .failed)
             #expect(status.failure?.contains(folder + "/in") == true)
+        }
+    }
+
+    @Test func aDamagedPlanFailsItsJobAndNoOther() async throws {
+        try await withTemporaryFolder { folder in
+            try FileManager.default.createDirectory(
+                atPath: folder + "/state",
+                withIntermediateDirectories: true
+            )
+            let coordinator = try LocalCoordinator(folder: folder + "/state", logger: silent)
+            _ = try await coordinator.register(try registration("w"))
+            let damaged = try await coordinator.queue.makeJob(shards: 1)
+            let sound = try await coordinator.queue.makeJob(
+                submission(destination: "/elsewhere"),
+                shards: 1
+            )
+            try await coordinator.queue.database.write { db in
+                try db.execute(
+                    sql: "UPDATE plan SET samples = replace(samples, '}', '{') WHERE shard = 1"
+                )
+            }
+
+            let wish = LeaseRequest(worker: try worker("w"), shards: 2, waitSeconds: 0)
+            let leases = try await coordinator.lease(wish).leases
+
+            #expect(leases.map(\.job) == [sound])
+            let status = try await coordinator.job(damaged)
+            #expect(status.state == .failed)
+            #expect(status.failure?.contains("The plan of shard 0 is damaged") == true)
         }
     }
 

@@ -20,6 +20,9 @@ struct Handlers: Sendable {
         } catch let problem as Problem {
             response = problem.response
         } catch APIError.refused(let problem) {
+            if problem.code == .internalError {
+                logger.error("\(route.rawValue) failed: \(problem.detail)")
+            }
             response = problem.response
         } catch {
             logger.error("\(route.rawValue) failed: \(error)")

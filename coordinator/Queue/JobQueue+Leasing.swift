@@ -38,15 +38,18 @@ extension JobQueue {
             let assignments = try leases.map { try Self.assignment($0, leaseSeconds, db) }
             return (assignments, try leases.isEmpty && Self.isDrained(db), directive)
         }
-        do {
-            return LeaseReply(
-                leases: try assignments.map { try $0.decoded },
-                isDrained: isDrained,
-                directive: directive
-            )
-        } catch {
-            throw .refused(.failed(error))
+        var leases: [Lease] = []
+        for assignment in assignments {
+            do {
+                leases.append(try assignment.decoded)
+            } catch {
+                // The database is damaged: nobody could ever do this shard.
+                let reason = "The plan of shard \(assignment.lease.ordinal) is damaged: \(error)."
+                // A job that was ended meanwhile needs no other end.
+                _ = try? await perform(.abandon(assignment.lease.job, reason: reason), now: now)
+            }
         }
+        return LeaseReply(leases: leases, isDrained: isDrained, directive: directive)
     }
 
     /// Returns what a worker has to know about leases.
