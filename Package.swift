@@ -218,3 +218,18 @@ let package = Package(
         ),
     ]
 )
+
+// The fuzzers: a library that `ops/fuzz` builds with coverage and links with libFuzzer.
+if Context.environment["FLOWPACK_FUZZ"] != nil {
+    package.products.append(.library(name: "FlowpackFuzz", type: .static, targets: ["Fuzz"]))
+    package.targets.append(
+        module(
+            "Fuzz",
+            path: "Tests/Fuzz",
+            [
+                "Archive", "Codec", "Dataset", "EntropyCoding", "Flow", "JobProtocol", "Kernels",
+                "Raster", "TestSupport",
+            ]
+        )
+    )
+}
