@@ -2,6 +2,7 @@ import CrashPoints
 import Crypto
 import Dispatch
 import Foundation
+import JobProtocol
 
 /// An error of the operating system, by its number.
 package struct SystemError: Error, Equatable, CustomStringConvertible {
@@ -62,7 +63,7 @@ enum Files {
     /// Writes a file so that it has either its old or its new content, also after a power cut.
     static func replace(_ path: String, with content: [UInt8]) throws(SystemError) {
         let folder = parent(of: path)
-        let temporary = folder + "/.partial-" + path.dropFirst(folder.count + 1)
+        let temporary = partial(path)
         let descriptor = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
         guard descriptor >= 0 else { throw .current }
         do {
@@ -90,9 +91,56 @@ enum Files {
         try synchronise(folder: folder)
     }
 
+    /// Path of the queue's database in a coordinator's folder.
+    static func database(in folder: String) -> String { folder + "/state.db" }
+
+    /// Path of the temporary file that becomes the file at `path`, in the same folder.
+    static func partial(_ path: String) -> String {
+        let folder = parent(of: path)
+        let name = path.hasPrefix(folder + "/") ? path.dropFirst(folder.count + 1) : path[...]
+        return folder + "/" + DatasetLayout.partialPrefix + name
+    }
+
+    /// Removes a database with the files beside it; no error if there is none.
+    static func removeDatabase(_ path: String) {
+        for suffix in ["", "-journal", "-wal", "-shm"] {
+            unlink(path + suffix)
+        }
+    }
+
+    /// Renames a file; one that is there is replaced.
+    static func move(_ path: String, to target: String) throws(SystemError) {
+        guard rename(path, target) == 0 else { throw .current }
+    }
+
+    /// What `place` found.
+    enum Placement {
+        case placed
+        /// A file of that name was there already; it was not touched.
+        case alreadyThere
+    }
+
+    /// Gives a temporary file its name without replacing anything, durably.
+    ///
+    /// The temporary name goes in any case.
+    static func place(_ temporary: String, at path: String) throws(SystemError) -> Placement {
+        defer { unlink(temporary) }
+        try synchronise(temporary, O_RDONLY)
+        guard link(temporary, path) == 0 else {
+            guard errno == EEXIST else { throw .current }
+            return .alreadyThere
+        }
+        try synchronise(folder: parent(of: path))
+        return .placed
+    }
+
     /// Makes a folder's entries durable.
     static func synchronise(folder: String) throws(SystemError) {
-        let descriptor = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        try synchronise(folder, O_RDONLY | O_DIRECTORY)
+    }
+
+    private static func synchronise(_ path: String, _ flags: Int32) throws(SystemError) {
+        let descriptor = open(path, flags | O_CLOEXEC)
         guard descriptor >= 0 else { throw .current }
         defer { close(descriptor) }
         guard fsync(descriptor) == 0 else { throw .current }
@@ -107,7 +155,7 @@ enum Files {
     }
 
     /// Returns the folder that a path lies in.
-    private static func parent(of path: String) -> String {
+    static func parent(of path: String) -> String {
         guard let slash = path.lastIndex(of: "/") else { return "." }
         return slash == path.startIndex ? "/" : String(path[..<slash])
     }

@@ -55,7 +55,8 @@ struct CommandFailure: Error {
                 switch error {
                 case .locked: .locked
                 case .newer: .incompatible
-                case .unusable, .damaged, .refused: .error
+                case .damaged: .integrityFailure
+                case .unusable, .refused: .error
                 }
             self.init(status, error.message)
         case let error as FileSystemError:

@@ -173,27 +173,7 @@ extension JobQueue {
 
     /// Returns what the counters say that a count of the rows does not say.
     func miscounts() async throws -> [String] {
-        try await database.read { db in
-            let counted = """
-                SELECT job, 'shard' AS subject, state, count(*) AS n, sum(samples) AS samples,
-                    sum(source_bytes) AS source_bytes,
-                    sum(ifnull(output_bytes, 0)) AS output_bytes
-                FROM shard GROUP BY job, state
-                UNION ALL SELECT job, 'attempt', state, count(*), 0, 0, 0
-                FROM attempt GROUP BY job, state
-                """
-            let kept = """
-                SELECT job, subject, state, n, samples, source_bytes, output_bytes
-                FROM counter WHERE n > 0 OR samples > 0 OR source_bytes > 0 OR output_bytes > 0
-                """
-            return try Row.fetchAll(
-                db,
-                sql: """
-                    SELECT * FROM (SELECT * FROM (\(counted)) EXCEPT \(kept))
-                    UNION ALL SELECT * FROM (\(kept) EXCEPT SELECT * FROM (\(counted)))
-                    """
-            ).map(\.description)
-        }
+        try await database.read(Self.miscounts)
     }
 }
 

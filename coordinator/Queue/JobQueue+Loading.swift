@@ -1,4 +1,4 @@
-import GRDB
+package import GRDB
 import JobProtocol
 
 // What each command has to know.
@@ -17,14 +17,18 @@ extension JobQueue {
         leaseSeconds: Int,
         from db: Database
     ) throws -> QueueState {
+        var loader = Loader(db: db, state: QueueState(incarnation: try incarnation(db)))
+        loader.state.leaseSeconds = leaseSeconds
+        try loader.load(for: command, now: now)
+        return loader.state
+    }
+
+    static func incarnation(_ db: Database) throws -> UInt32 {
         let incarnation = try UInt32.fetchOne(
             db.cachedStatement(sql: "SELECT value FROM meta WHERE key = 'incarnation'")
         )
         guard let incarnation else { throw RowError(description: "meta has no incarnation") }
-        var loader = Loader(db: db, state: QueueState(incarnation: incarnation))
-        loader.state.leaseSeconds = leaseSeconds
-        try loader.load(for: command, now: now)
-        return loader.state
+        return incarnation
     }
 }
 
@@ -408,5 +412,30 @@ extension JobQueue {
             tallies[try row.state("state")] = Tally(row)
         }
         return tallies
+    }
+
+    /// Returns what the counters say that a count of the rows does not say, and the reverse.
+    ///
+    /// Reads every shard and attempt.
+    package static func miscounts(in db: Database) throws -> [String] {
+        let counted = """
+            SELECT job, 'shard' AS subject, state, count(*) AS n, sum(samples) AS samples,
+                sum(source_bytes) AS source_bytes,
+                sum(ifnull(output_bytes, 0)) AS output_bytes
+            FROM shard GROUP BY job, state
+            UNION ALL SELECT job, 'attempt', state, count(*), 0, 0, 0
+            FROM attempt GROUP BY job, state
+            """
+        let kept = """
+            SELECT job, subject, state, n, samples, source_bytes, output_bytes
+            FROM counter WHERE n > 0 OR samples > 0 OR source_bytes > 0 OR output_bytes > 0
+            """
+        return try Row.fetchAll(
+            db,
+            sql: """
+                SELECT * FROM (SELECT * FROM (\(counted)) EXCEPT \(kept))
+                UNION ALL SELECT * FROM (\(kept) EXCEPT SELECT * FROM (\(counted)))
+                """
+        ).map(\.description)
     }
 }

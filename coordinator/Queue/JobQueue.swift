@@ -15,6 +15,8 @@ package final class JobQueue: Sendable {
     private let lock: FileLock
     /// Life of a lease without a heartbeat.
     let leaseSeconds: Int
+    /// The SQLite that this program found.
+    package let sqliteVersion: SQLiteVersion
     /// Rung after each commit that made work for workers or for the coordinator itself.
     package let bell = Bell()
 
@@ -29,7 +31,7 @@ package final class JobQueue: Sendable {
         leaseSeconds: Int = Limits.leaseSeconds
     ) throws(StartError) {
         self.leaseSeconds = leaseSeconds
-        let path = folder + "/state.db"
+        let path = Files.database(in: folder)
         lock = try FileLock(path: path + ".lock")
         var configuration = Configuration()
         configuration.label = "state.db"
@@ -47,10 +49,17 @@ package final class JobQueue: Sendable {
         }
         do {
             database = try DatabaseQueue(path: path, configuration: configuration)
+            sqliteVersion = try database.inDatabase(Self.sqliteVersion)
+            guard sqliteVersion >= .oldest else {
+                throw StartError.refused(
+                    reason: "SQLite \(sqliteVersion) is too old: \(SQLiteVersion.oldest) is needed."
+                )
+            }
             let migrator = Schema.migrator()
             guard try !database.read(migrator.hasBeenSuperseded) else {
                 throw StartError.newer(path: path)
             }
+            try Backup.keep(database, before: migrator)
             try migrator.migrate(database)
             // After the migrations: opening in WAL mode sets NORMAL.
             try database.inDatabase { try $0.execute(sql: "PRAGMA synchronous = FULL") }
@@ -63,6 +72,10 @@ package final class JobQueue: Sendable {
             throw .unusable(path: path, reason: "\(error)")
         }
         group = GroupCommit(database)
+    }
+
+    private static func sqliteVersion(_ db: Database) throws -> SQLiteVersion {
+        SQLiteVersion(try String.fetchOne(db, sql: "SELECT sqlite_version()") ?? "")
     }
 
     deinit {
@@ -229,14 +242,14 @@ extension Problem {
     }
 }
 
-/// Why a coordinator cannot start.
+/// Why a coordinator cannot start, or a copy of its queue is of no use.
 package enum StartError: Error, Equatable {
     /// Another coordinator runs on the same folder.
     case locked(path: String)
     /// A newer release made the database.
     case newer(path: String)
     case unusable(path: String, reason: String)
-    /// The file is not as SQLite left it.
+    /// The database does not hold what it should.
     case damaged(path: String, reason: String)
     /// The configuration forbids it.
     case refused(reason: String)
@@ -250,8 +263,8 @@ package enum StartError: Error, Equatable {
             "\(path) was made by a newer release. Install that release."
         case .unusable(let path, let reason): "\(path) cannot be used: \(reason)."
         case .damaged(let path, let reason):
-            "\(path) is damaged: \(reason). Move it away and submit the jobs again; finished datasets "
-                + "are not concerned."
+            "\(path) is damaged: \(reason). Restore a backup, or move it away and submit the jobs again; "
+                + "finished datasets are not concerned."
         case .refused(let reason): reason
         }
     }

@@ -12,7 +12,7 @@ struct FlowpackCoordinator: AsyncParsableCommand {
         commandName: "flowpack-coordinator",
         abstract: "Shards datasets and leads the workers that compress them.",
         version: Release.version,
-        subcommands: [Serve.self],
+        subcommands: [Serve.self, BackUp.self, Restore.self],
         defaultSubcommand: Serve.self
     )
 }
@@ -23,12 +23,12 @@ struct Serve: AsyncParsableCommand {
         discussion: """
             Every option can also be set in the environment: FLOWPACK_DATA, FLOWPACK_LISTEN, \
             FLOWPACK_TOKEN_FILE, FLOWPACK_LEASE_SECONDS, FLOWPACK_LOG_LEVEL. The option wins.
-            Exit codes: 0 shut down, 1 error, 2 usage, 3 another coordinator holds the folder.
+            Exit codes: 0 shut down, 1 error, 2 usage, 3 another coordinator holds the folder, \
+            8 the queue is damaged, 11 a newer release made it.
             """
     )
 
-    @Option(help: "Folder of the queue, on a local disk. (default: ./flowpack-data)")
-    var data: String?
+    @OptionGroup var data: DataOption
 
     @Option(help: "Address and port, as host:port; port 0 takes any. (default: 127.0.0.1:7878)")
     var listen: String?
@@ -49,7 +49,6 @@ struct Serve: AsyncParsableCommand {
 
     func run() async throws {
         let environment = ProcessInfo.processInfo.environment
-        let data = data ?? environment["FLOWPACK_DATA"] ?? "./flowpack-data"
         let listen = listen ?? environment["FLOWPACK_LISTEN"] ?? "127.0.0.1:7878"
         let tokenFile = tokenFile ?? environment["FLOWPACK_TOKEN_FILE"]
         let level = logLevel ?? environment["FLOWPACK_LOG_LEVEL"] ?? "info"
@@ -70,11 +69,10 @@ struct Serve: AsyncParsableCommand {
         }
         logger.logLevel = logLevel
         do throws(StartError) {
-            try await serve(data, address, tokenFile, leaseSeconds, logger)
+            try await serve(data.folder, address, tokenFile, leaseSeconds, logger)
         } catch {
             logger.critical("\(error.message)")
-            if case .locked = error { throw ExitCode(3) }
-            throw ExitCode(1)
+            throw error.exitCode
         }
     }
 
@@ -94,6 +92,10 @@ struct Serve: AsyncParsableCommand {
             leaseSeconds: leaseSeconds,
             logger: logger
         )
+        try NetworkFileSystem.refuse(data)
+        if let warning = coordinator.queue.sqliteVersion.warning {
+            logger.warning("\(warning)")
+        }
         let server = try Server.make(
             coordinator: coordinator,
             listen: address,
@@ -115,6 +117,28 @@ struct Serve: AsyncParsableCommand {
             try await group.run()
         } catch {
             throw .unusable(path: "\(address.host):\(address.port)", reason: "\(error)")
+        }
+    }
+}
+
+/// `--data`.
+struct DataOption: ParsableArguments {
+    @Option(help: "Folder of the queue, on a local disk. (default: ./flowpack-data)")
+    var data: String?
+
+    var folder: String {
+        data ?? ProcessInfo.processInfo.environment["FLOWPACK_DATA"] ?? "./flowpack-data"
+    }
+}
+
+extension StartError {
+    /// The program's exit code; the numbers are part of its interface.
+    var exitCode: ExitCode {
+        switch self {
+        case .locked: ExitCode(3)
+        case .damaged: ExitCode(8)
+        case .newer: ExitCode(11)
+        case .unusable, .refused: ExitCode(1)
         }
     }
 }

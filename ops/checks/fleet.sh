@@ -31,6 +31,15 @@ start_worker() { # start_worker NUMBER
     fleet_processes[worker-$1]=$!
 }
 
+wait_for_shards() { # wait_for_shards DATASET COUNT: until that many are in place
+    for _ in $(seq 1200); do
+        if [ "$(find "$1/shards" -name '*.fpk' 2>/dev/null | wc -l)" -ge "$2" ]; then return; fi
+        sleep 0.05
+    done
+    echo "No shard number $2 in $1 after 60 s." >&2
+    return 1
+}
+
 kill_fleet_member() { # kill_fleet_member NAME: as a power cut would
     kill -KILL "${fleet_processes[$1]}"
     wait "${fleet_processes[$1]}" 2>/dev/null || true
