@@ -85,6 +85,7 @@ let argumentParser = Target.Dependency.product(
 )
 let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
 let grdb = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
+let httpTypes = Target.Dependency.product(name: "HTTPTypes", package: "swift-http-types")
 let hummingbird = Target.Dependency.product(name: "Hummingbird", package: "hummingbird")
 let hummingbirdTesting = Target.Dependency.product(
     name: "HummingbirdTesting",
@@ -115,6 +116,7 @@ let package = Package(
         .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
         .package(url: "https://github.com/apple/swift-crypto", from: "4.5.0"),
+        .package(url: "https://github.com/apple/swift-http-types", from: "1.8.0"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.0"),
         .package(
@@ -151,7 +153,10 @@ let package = Package(
             "Coordinator",
             path: "coordinator",
             exclude: ["main"],
-            ["CrashPoints", "JobProtocol", hummingbird, grdb, crypto, logging, lifecycle]
+            [
+                "CrashPoints", "JobProtocol", hummingbird, httpTypes, grdb, crypto, logging,
+                lifecycle, nioCore, nioPosix,
+            ]
         ),
         // Where the two meet.
         module(
@@ -201,7 +206,10 @@ let package = Package(
         tests("JobProtocol", ["JobProtocol"]),
         tests(
             "Coordinator",
-            ["Coordinator", "JobProtocol", crypto, grdb, hummingbird, hummingbirdTesting, logging]
+            [
+                "Coordinator", "JobProtocol", crypto, grdb, hummingbird, hummingbirdTesting,
+                httpTypes, logging,
+            ]
         ),
         tests("Simulation", ["Coordinator", "JobProtocol", grdb]),
         tests("CoordinatorClient", ["CoordinatorClient", "JobProtocol"]),

@@ -2,6 +2,7 @@ import CrashPoints
 import Crypto
 import Dispatch
 import Foundation
+import Glibc
 import JobProtocol
 
 /// An error of the operating system, by its number.
@@ -60,6 +61,41 @@ enum Files {
         return (bytes, hexadecimal(hash.finalize()))
     }
 
+    /// Writes bytes at a place of a file, which is made if it does not exist.
+    static func write(
+        _ content: some Collection<UInt8>,
+        to path: String,
+        at offset: Int64
+    ) throws(SystemError) {
+        let descriptor = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0o644)
+        guard descriptor >= 0 else { throw .current }
+        defer { close(descriptor) }
+        guard lseek(descriptor, off_t(offset), SEEK_SET) >= 0 else { throw .current }
+        try write(content, to: descriptor)
+    }
+
+    private static func write(
+        _ content: some Collection<UInt8>,
+        to descriptor: Int32
+    ) throws(SystemError) {
+        var rest = Array(content)[...]
+        while !rest.isEmpty {
+            let count = rest.withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress, $0.count) }
+            guard count >= 0 else {
+                if errno == EINTR { continue }
+                throw .current
+            }
+            rest = rest.dropFirst(count)
+        }
+    }
+
+    /// Returns the bytes that may still be written to the disk of a folder.
+    static func freeBytes(at folder: String) throws(SystemError) -> Int64 {
+        var status = statvfs()
+        guard statvfs(folder, &status) == 0 else { throw .current }
+        return Int64(status.f_bavail) * Int64(status.f_frsize)
+    }
+
     /// Writes a file so that it has either its old or its new content, also after a power cut.
     static func replace(_ path: String, with content: [UInt8]) throws(SystemError) {
         let folder = parent(of: path)
@@ -68,21 +104,7 @@ enum Files {
         guard descriptor >= 0 else { throw .current }
         do {
             defer { close(descriptor) }
-            var written = 0
-            while written < content.count {
-                let count = content.withUnsafeBytes { bytes in
-                    write(
-                        descriptor,
-                        bytes.baseAddress?.advanced(by: written),
-                        bytes.count - written
-                    )
-                }
-                guard count >= 0 else {
-                    if errno == EINTR { continue }
-                    throw SystemError.current
-                }
-                written += count
-            }
+            try write(content, to: descriptor)
             guard fsync(descriptor) == 0 else { throw SystemError.current }
         }
         CrashPoint.reached(.beforeReplacing)

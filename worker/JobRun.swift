@@ -28,6 +28,16 @@ package struct JobRunError: Error, Equatable, Sendable {
     }
 }
 
+extension JobRunError {
+    fileprivate init(_ error: DataPlaneError) {
+        self.init(
+            error.reason == .lost ? .lost : .failed(.transient),
+            error.message,
+            isNoSpace: error.reason == .noSpace
+        )
+    }
+}
+
 /// One shard, or a probe of some of its samples, top to bottom: read, encode, verify, place.
 ///
 /// Nothing is placed that was not decoded on another kernel path and compared with the source, and
@@ -40,13 +50,21 @@ package struct JobRun: Sendable {
     private let lease: Lease
     private let models: ModelStore
     private let keeper: LeaseKeeper
+    private let plane: any DataPlane
     /// Tasks at a time.
     private let threads: Int
 
-    package init(lease: Lease, models: ModelStore, keeper: LeaseKeeper, threads: Int) {
+    package init(
+        lease: Lease,
+        models: ModelStore,
+        keeper: LeaseKeeper,
+        plane: any DataPlane,
+        threads: Int
+    ) {
         self.lease = lease
         self.models = models
         self.keeper = keeper
+        self.plane = plane
         self.threads = threads
     }
 
@@ -63,7 +81,7 @@ package struct JobRun: Sendable {
     /// - Throws: ``JobRunError``, or `CancellationError` when the task is cancelled.
     package func run() async throws -> Outcome {
         let start = monotonicSeconds()
-        let model = try loadModel()
+        let model = try await loadModel()
         let sources = SourceChecks(count: lease.samples.count)
         let shard = try await encode(model, sources)
         CrashPoint.reached(.afterEncoding)
@@ -74,9 +92,9 @@ package struct JobRun: Sendable {
         return .completed(completion(of: shard, seconds: monotonicSeconds() - start))
     }
 
-    private func loadModel() throws(JobRunError) -> ModelStore.Loaded {
+    private func loadModel() async throws(JobRunError) -> ModelStore.Loaded {
         do {
-            return try models.model(id: lease.modelID, datasetFolder: lease.destination)
+            return try await models.model(id: lease.modelID, from: plane)
         } catch {
             // A file that is there but does not read may read later or elsewhere.
             throw JobRunError(
@@ -132,13 +150,16 @@ package struct JobRun: Sendable {
         _ model: ModelStore.Loaded,
         _ sources: SourceChecks
     ) async throws -> ShardEncoder.Shard {
-        let folder = SourceFolder(path: lease.source)
-        try checkSource()
+        do {
+            try await plane.checkSource()
+        } catch {
+            throw JobRunError(error)
+        }
         return try await ShardEncoder(codec: observed(model.codec)).encode(
             count: lease.samples.count,
             threads: threads
         ) { index in
-            let input = try read(lease.samples[index].name, index, from: folder)
+            let input = try await read(lease.samples[index].name, index)
             var pixels: SampleDigest?
             var metadata: Digest?
             if case .image(let decoded) = input.content {
@@ -156,43 +177,23 @@ package struct JobRun: Sendable {
         }
     }
 
-    /// A source that is not mounted here must not turn into a dataset of missing files.
-    private func checkSource() throws(JobRunError) {
-        var scan = SourceFolder(path: lease.source).entries()
-        let first: SourceEntry?
-        do {
-            first = try scan.next()
-        } catch {
-            throw JobRunError(
-                .failed(.transient),
-                "The source is not readable on this machine: \(error)."
-            )
-        }
-        guard first != nil || lease.samples.isEmpty else {
-            throw JobRunError(
-                .failed(.transient),
-                "The source \(lease.source) is empty on this machine; is it mounted?"
-            )
-        }
-    }
-
     private func read(
         _ name: String,
-        _ index: Int,
-        from folder: SourceFolder
-    ) throws(JobRunError) -> ShardEncoder.Input {
+        _ index: Int
+    ) async throws(JobRunError) -> ShardEncoder.Input {
         let bytes: [UInt8]
         do {
-            bytes = try folder.read(name)
+            bytes = try await plane.read(index)
         } catch {
-            guard error.isPermanent || lease.lease.fence.counter >= Self.lastPatientLease else {
-                throw JobRunError(.failed(.transient), "cannot read \(error)")
+            let isLastTry = lease.lease.fence.counter >= Self.lastPatientLease
+            guard case .sample(let isPermanent) = error.reason, isPermanent || isLastTry else {
+                throw JobRunError(error)
             }
             return ShardEncoder.Input(
                 name: name,
                 bytes: [],
                 format: nil,
-                content: .missing(reason: "cannot read \(error)")
+                content: .missing(reason: error.message)
             )
         }
         guard !lease.verbatim.contains(index) else {
@@ -250,15 +251,10 @@ package struct JobRun: Sendable {
         guard await keeper.settledStanding(of: lease.lease) == .held else {
             throw JobRunError(.lost, "The lease \(lease.lease) is no longer held.")
         }
-        let path = DatasetLayout.shardFile(ordinal: lease.ordinal, sha256: shard.sha256.hex)
-        let name = String(path.dropFirst(DatasetLayout.shardFolder.count + 1))
-        let folder = "\(lease.destination)/\(DatasetLayout.shardFolder)"
         do {
-            try OutputFolder.makeFolders(folder)
-            // A file of this name has this content, or the coordinator's check refuses it.
-            _ = try placeFile(shard.bytes, name: name, in: folder)
+            try await plane.place(shard.bytes, sha256: shard.sha256.hex)
         } catch {
-            throw JobRunError(.failed(.transient), "\(error)", isNoSpace: error.isNoSpace)
+            throw JobRunError(error)
         }
     }
 

@@ -49,15 +49,18 @@ package final class ModelStore: Sendable {
         self.instructionSet = instructionSet
     }
 
-    /// The model of an id out of a dataset folder, loaded at most once.
-    package func model(id: String, datasetFolder: String) throws(ModelStoreError) -> Loaded {
+    /// The model of an id out of a dataset, loaded at most once.
+    package func model(
+        id: String,
+        from plane: any DataPlane
+    ) async throws(ModelStoreError) -> Loaded {
         if let model = cached(id) { return model }
-        let path = "\(datasetFolder)/\(DatasetLayout.modelFile(id: id))"
-        let model = try load(Self.read(path), path: path)
+        let model = try load(try await plane.model(), path: plane.modelPath)
         guard model.id == id else {
             throw ModelStoreError(
                 reason: .unusable,
-                message: "\(path) is another model than \(id): its SHA-256 is \(model.id)."
+                message:
+                    "\(plane.modelPath) is another model than \(id): its SHA-256 is \(model.id)."
             )
         }
         return model

@@ -17,6 +17,7 @@ package final class Worker: Sendable {
         package var version: String
         /// Longest pause between two heartbeats, in seconds; the coordinator may ask for less.
         package var heartbeatSeconds: Int
+        package var dataPlane: DataPlaneChoice
         /// Told of every failed shard, beside the coordinator.
         package var onFailure: (@Sendable (JobRunError) -> Void)?
 
@@ -26,6 +27,7 @@ package final class Worker: Sendable {
             host: String,
             version: String,
             heartbeatSeconds: Int = Limits.heartbeatSeconds,
+            dataPlane: DataPlaneChoice = .auto,
             onFailure: (@Sendable (JobRunError) -> Void)? = nil
         ) {
             precondition(slots > 0, "a worker has a slot")
@@ -34,6 +36,7 @@ package final class Worker: Sendable {
             self.host = host
             self.version = version
             self.heartbeatSeconds = heartbeatSeconds
+            self.dataPlane = dataPlane
             self.onFailure = onFailure
         }
 
@@ -44,6 +47,7 @@ package final class Worker: Sendable {
 
     private let configuration: Configuration
     private let api: any CoordinatorAPI
+    private let blobs: (any BlobAPI)?
     private let logger: Logger
     private let models: ModelStore
     private let pool: ComputePool
@@ -53,15 +57,18 @@ package final class Worker: Sendable {
     ///   - configuration: Who it is and how much it takes.
     ///   - models: Where models are kept once loaded; says the instruction set to work with.
     ///   - api: The coordinator.
+    ///   - blobs: The coordinator again, where it hands out bytes; nil for one in this process.
     ///   - logger: Told of every shard.
     package init(
         configuration: Configuration,
         models: ModelStore,
         api: any CoordinatorAPI,
+        blobs: (any BlobAPI)? = nil,
         logger: Logger
     ) {
         self.configuration = configuration
         self.api = api
+        self.blobs = blobs
         self.logger = logger
         self.models = models
         pool = ComputePool(threads: configuration.slots)
@@ -302,6 +309,7 @@ package final class Worker: Sendable {
                         lease: lease,
                         models: self.models,
                         keeper: self.keeper,
+                        plane: self.plane(for: lease),
                         threads: self.pool.threads
                     )
                     let outcome = try await withTaskExecutorPreference(self.pool) {
@@ -326,6 +334,19 @@ package final class Worker: Sendable {
                 end = ended ?? end
             }
             return end ?? .failure(lost)
+        }
+    }
+
+    /// The way to the bytes of a lease.
+    private func plane(for lease: Lease) -> any DataPlane {
+        let folder = FolderPlane(lease)
+        guard let blobs else { return folder }
+        switch configuration.dataPlane {
+        case .folder: return folder
+        case .auto where folder.isVisible: return folder
+        case .auto, .http:
+            logger.debug("Shard \(lease.ordinal) of job \(lease.job) comes from the coordinator.")
+            return CoordinatorPlane(lease, api: blobs)
         }
     }
 

@@ -90,7 +90,7 @@ package struct ShardEncoder: Sendable {
     package func encode(
         count: Int,
         threads: Int,
-        input: @escaping @Sendable (Int) throws -> Input
+        input: @escaping @Sendable (Int) async throws -> Input
     ) async throws -> Shard {
         precondition(threads >= 1, "work needs a thread")
         var assembly = ShardAssembly(codec: codec, count: count)
@@ -107,7 +107,7 @@ package struct ShardEncoder: Sendable {
                     } else if nextRead < count, nextRead < assembly.sampleCount + 2 * threads {
                         let number = nextRead
                         nextRead += 1
-                        group.addTask { .read(number, DigestedInput(try input(number))) }
+                        group.addTask { .read(number, DigestedInput(try await input(number))) }
                     } else {
                         break
                     }

@@ -141,13 +141,13 @@ package final class CoordinatorClient: CoordinatorAPI {
 
     package func lease(_ request: LeaseRequest) async throws(APIError) -> LeaseReply {
         var message = self.request(.lease, body: Wire.encode(request))
-        message.timeoutSeconds += Double(request.waitSeconds)
+        message.limit = .total(seconds: Self.callTimeoutSeconds + Double(request.waitSeconds))
         return try await call(message)
     }
 
     package func heartbeat(_ heartbeat: Heartbeat) throws(APIError) -> HeartbeatReply {
         var message = request(.heartbeat, heartbeat.worker, body: Wire.encode(heartbeat))
-        message.timeoutSeconds = Self.heartbeatTimeoutSeconds
+        message.limit = .total(seconds: Self.heartbeatTimeoutSeconds)
         do {
             return try Self.read(try heartbeats.sendBlocking(message))
         } catch let error as APIError {
@@ -175,7 +175,7 @@ package final class CoordinatorClient: CoordinatorAPI {
         try await call(self.request(.release, request.lease, body: Wire.encode(request)))
     }
 
-    private func request(
+    func request(
         _ route: Route,
         _ parameter: (any LosslessStringConvertible)? = nil,
         body: [UInt8]? = nil
@@ -191,33 +191,54 @@ package final class CoordinatorClient: CoordinatorAPI {
             headers: headers,
             // A POST without a body still announces that it has none.
             body: body ?? (route.method == .post ? [] : nil),
-            timeoutSeconds: Self.callTimeoutSeconds
+            limit: .total(seconds: Self.callTimeoutSeconds)
         )
     }
 
     private func call<Reply: Decodable>(_ request: HTTPRequest) async throws(APIError) -> Reply {
+        try await retrying(configuration.patienceSeconds) { () async throws(APIError) in
+            try Self.read(try await send(request))
+        }
+    }
+
+    /// Does `work` again while it fails with something that may pass.
+    ///
+    /// - Parameters:
+    ///   - patienceSeconds: How long to wait in all before giving up.
+    ///   - longestPauseSeconds: Longest wait between two tries.
+    ///   - work: What to do.
+    /// - Returns: What `work` returns.
+    /// - Throws: The last failure.
+    func retrying<Value>(
+        _ patienceSeconds: Double,
+        _ longestPauseSeconds: Double = Backoff.limitSeconds,
+        _ work: () async throws(APIError) -> Value
+    ) async throws(APIError) -> Value {
         var backoff = Backoff()
         var generator = SystemRandomNumberGenerator()
         var waitedSeconds = 0.0
         while true {
             let error: APIError
             do throws(APIError) {
-                return try Self.read(try await send(request))
+                return try await work()
             } catch let failure {
                 error = failure
             }
-            let delay = backoff.nextDelaySeconds(
-                retryAfterSeconds: error.retryAfterSeconds,
-                using: &generator
+            let delay = min(
+                longestPauseSeconds,
+                backoff.nextDelaySeconds(
+                    retryAfterSeconds: error.retryAfterSeconds,
+                    using: &generator
+                )
             )
             waitedSeconds += delay
-            guard error.isRetryable, waitedSeconds <= configuration.patienceSeconds,
+            guard error.isRetryable, waitedSeconds <= patienceSeconds,
                 !Task.isCancelled, (try? await sleep(delay)) != nil
             else { throw error }
         }
     }
 
-    private func send(_ request: HTTPRequest) async throws(APIError) -> HTTPResponse {
+    func send(_ request: HTTPRequest) async throws(APIError) -> HTTPResponse {
         do {
             return try await http.send(request)
         } catch {
@@ -230,15 +251,22 @@ package final class CoordinatorClient: CoordinatorAPI {
         _ response: HTTPResponse
     ) throws(APIError) -> Reply {
         do {
-            guard response.status == 200 else {
-                throw APIError.refused(try problem(response))
-            }
-            return try Wire.decode(Reply.self, from: response.body)
+            return try Wire.decode(Reply.self, from: try checked(response).body)
         } catch let error as APIError {
             throw error
         } catch {
             throw .unintelligible("\(error)")
         }
+    }
+
+    /// Returns a successful answer.
+    ///
+    /// - Throws: The problem of any other.
+    static func checked(_ response: HTTPResponse) throws(APIError) -> HTTPResponse {
+        guard (200...299).contains(response.status) else {
+            throw .refused(try problem(response))
+        }
+        return response
     }
 
     private static func problem(_ response: HTTPResponse) throws(APIError) -> Problem {

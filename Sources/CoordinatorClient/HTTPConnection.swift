@@ -137,7 +137,13 @@ package final class HTTPConnection: @unchecked Sendable {
         set(CURLOPT_NOSIGNAL, 1)
         set(CURLOPT_TCP_KEEPALIVE, 1)
         set(CURLOPT_CONNECTTIMEOUT_MS, Int(Self.connectTimeoutSeconds * 1_000))
-        set(CURLOPT_TIMEOUT_MS, Int((request.timeoutSeconds * 1_000).rounded(.up)))
+        switch request.limit {
+        case .total(let seconds):
+            set(CURLOPT_TIMEOUT_MS, Int((seconds * 1_000).rounded(.up)))
+        case .stall(let seconds):
+            set(CURLOPT_LOW_SPEED_LIMIT, 1_024)
+            set(CURLOPT_LOW_SPEED_TIME, seconds)
+        }
         set(CURLOPT_USERAGENT, "flowpack")
         set(CURLOPT_ERRORBUFFER, UnsafeMutableRawPointer(text.baseAddress))
 

@@ -5,21 +5,28 @@ package struct HTTPRequest: Sendable {
     package var url: String
     package var headers: [(name: String, value: String)]
     package var body: [UInt8]?
-    /// Longest time from the first byte sent to the last byte received, in seconds.
-    package var timeoutSeconds: Double
+    /// When a transfer is given up.
+    package enum Limit: Equatable, Sendable {
+        /// So long after the first byte was sent.
+        case total(seconds: Double)
+        /// When it moves less than a kilobyte a second for so long.
+        case stall(seconds: Int)
+    }
+
+    package var limit: Limit
 
     package init(
         method: String = "GET",
         url: String,
         headers: [(name: String, value: String)] = [],
         body: [UInt8]? = nil,
-        timeoutSeconds: Double = 30
+        limit: Limit = .total(seconds: 30)
     ) {
         self.method = method
         self.url = url
         self.headers = headers
         self.body = body
-        self.timeoutSeconds = timeoutSeconds
+        self.limit = limit
     }
 }
 

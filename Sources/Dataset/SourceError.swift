@@ -7,6 +7,11 @@ package struct SourceError: Error, Equatable, Sendable {
     /// Of the system call that failed: `errno`.
     package let code: Int32
 
+    package init(path: String, code: Int32) {
+        self.path = path
+        self.code = code
+    }
+
     /// Whether trying again is in vain: there is no such file, or no right to read it.
     package var isPermanent: Bool {
         [ENOENT, ENOTDIR, EACCES, EPERM, ELOOP, EISDIR, EINVAL, ENAMETOOLONG].contains(code)

@@ -19,20 +19,25 @@ package enum Route: String, CaseIterable, Sendable {
     case submit, jobs, job, explain, events, shards, pause, resume, cancel, retry
     case workers, register, heartbeat, selftest, pauseWorker, resumeWorker, drainWorker
     case lease, complete, clear, fail, release
+    case samples, blob, blobState, upload
     case health, readiness, metrics, version
 }
 
 extension Route {
     package enum Method: String, Sendable {
         case get = "GET"
+        case head = "HEAD"
         case post = "POST"
+        case put = "PUT"
     }
 
     package var method: Method {
         switch self {
-        case .jobs, .job, .explain, .events, .shards, .workers, .health, .readiness, .metrics,
-            .version:
+        case .jobs, .job, .explain, .events, .shards, .workers, .samples, .blob, .health,
+            .readiness, .metrics, .version:
             .get
+        case .blobState: .head
+        case .upload: .put
         case .submit, .pause, .resume, .cancel, .retry, .register, .heartbeat, .selftest,
             .pauseWorker, .resumeWorker, .drainWorker, .lease, .complete, .clear, .fail, .release:
             .post
@@ -62,6 +67,8 @@ extension Route {
         case .clear: "/v1/leases/{lease}/clear"
         case .fail: "/v1/leases/{lease}/fail"
         case .release: "/v1/leases/{lease}/release"
+        case .samples: "/v1/leases/{lease}/samples"
+        case .blob, .blobState, .upload: "/v1/blobs/{sha256}"
         case .health: "/healthz"
         case .readiness: "/readyz"
         case .metrics: "/metrics"
@@ -74,7 +81,9 @@ extension Route {
         switch self {
         case .jobs, .job, .explain, .events, .shards, .workers, .metrics: .read
         case .submit, .pause, .resume, .cancel, .retry: .submit
-        case .register, .heartbeat, .selftest, .lease, .complete, .clear, .fail, .release: .worker
+        case .register, .heartbeat, .selftest, .lease, .complete, .clear, .fail, .release,
+            .samples, .blob, .blobState, .upload:
+            .worker
         case .pauseWorker, .resumeWorker, .drainWorker: .admin
         case .health, .readiness, .version: nil
         }
@@ -101,6 +110,10 @@ extension Route {
     package static let afterParameter = "after"
     /// Query parameter of `shards`: only shards in this state.
     package static let stateParameter = "state"
+    /// Query parameter of `samples`: the number of the first one that is wanted.
+    package static let fromParameter = "from"
+    /// Query parameter of the routes of blobs: the lease that the blob is for.
+    package static let leaseParameter = "lease"
     /// Header of `submit` that carries `SubmitRequest.idempotencyKey`, which stays out of the body.
     package static let idempotencyKeyHeader = "Idempotency-Key"
 }

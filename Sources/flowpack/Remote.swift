@@ -52,7 +52,8 @@ struct Submit: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Gives a coordinator a folder to compress.",
         discussion: """
-            SRC and DST must have the same path on the coordinator's and the workers' machines. \
+            SRC and DST are paths on the coordinator's machine. Workers that see them under the same \
+            paths use them; others get the bytes from the coordinator. \
             The model is copied to DST first. Submitting the same again returns the same job. Jobs \
             of the same priority share the workers evenly.
             """

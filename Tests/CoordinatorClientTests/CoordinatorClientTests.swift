@@ -156,4 +156,55 @@ struct CoordinatorClientTests {
         let configuration = try CoordinatorClient.Configuration(url: "https://host:1/", token: nil)
         #expect(configuration.url == "https://host:1")
     }
+
+    // MARK: Bytes
+
+    /// A server that takes uploads, and breaks the connection in the middle of the first.
+    private final class UploadServer: Sendable {
+        let there = Mutex(0)
+
+        func answer(_ request: SocketServer.Request, _ index: Int) -> SocketServer.Reply {
+            there.withLock { there in
+                if index == 0 {
+                    there = 4
+                    return .raw("")
+                }
+                if let value = request.headers["content-range"], let part = ContentRange(value) {
+                    there = Int(part.bytes.upperBound)
+                }
+                return .response(status: 200, headers: [BlobHeader.offset: String(there)])
+            }
+        }
+    }
+
+    @Test func anUploadGoesOnWhereTheConnectionBroke() async throws {
+        let upload = UploadServer()
+        let server = SocketServer { request, index in upload.answer(request, index) }
+        let sha256 = String(repeating: "a", count: 64)
+        let lease = try #require(LeaseID("1.1.1"))
+
+        try await client(server).put(Array("a shard".utf8), sha256: sha256, for: lease)
+
+        let requests = server.requests
+        #expect(requests.map(\.method) == ["PUT", "HEAD", "PUT"])
+        #expect(requests.allSatisfy { $0.path == "/v1/blobs/\(sha256)?lease=1.1.1" })
+        #expect(requests.last?.headers["content-range"] == "bytes 4-6/7")
+        #expect(requests.last.map { String(decoding: $0.body, as: UTF8.self) } == "ard")
+    }
+
+    @Test func samplesThatBreakOffAreFetchedAgain() async throws {
+        let frame = SampleFrame.header(fileBytes: 2) + [97, 98]
+        let server = SocketServer { _, index in
+            index == 0
+                ? .raw("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nab")
+                : .response(status: 200, body: String(decoding: frame, as: UTF8.self))
+        }
+        let lease = try #require(LeaseID("1.1.1"))
+
+        let frames = try await client(server, patienceSeconds: 0).samples(of: lease, from: 3)
+
+        #expect(frames == [.file([97, 98])])
+        let path = "/v1/leases/1.1.1/samples?from=3"
+        #expect(server.requests.map(\.path) == [path, path])
+    }
 }

@@ -63,7 +63,8 @@ struct HTTPClientTests {
         let server = SocketServer { _, _ in .silence }
 
         let error = await #expect(throws: TransportError.self) {
-            _ = try await HTTPClient().send(HTTPRequest(url: server.url, timeoutSeconds: 0.05))
+            let request = HTTPRequest(url: server.url, limit: .total(seconds: 0.05))
+            _ = try await HTTPClient().send(request)
         }
 
         #expect(error?.code == .timedOut)
@@ -95,7 +96,8 @@ struct HTTPClientTests {
         let server = SocketServer { _, _ in .silence }
         let url = server.url
 
-        let task = Task { try await HTTPClient().send(HTTPRequest(url: url, timeoutSeconds: 600)) }
+        let request = HTTPRequest(url: url, limit: .total(seconds: 600))
+        let task = Task { try await HTTPClient().send(request) }
         task.cancel()
         let result = await task.result
 

@@ -45,6 +45,7 @@ struct JobRunTests {
             lease: lease,
             models: models,
             keeper: keeper,
+            plane: FolderPlane(lease),
             threads: threads
         ).run()
     }
@@ -185,8 +186,13 @@ struct JobRunTests {
         keeper.beat()
 
         let error = await #expect(throws: JobRunError.self) {
-            try await JobRun(lease: lease, models: Workplace.models, keeper: keeper, threads: 1)
-                .run()
+            try await JobRun(
+                lease: lease,
+                models: Workplace.models,
+                keeper: keeper,
+                plane: FolderPlane(lease),
+                threads: 1
+            ).run()
         }
 
         #expect(error?.reason == .lost)

@@ -26,7 +26,7 @@ struct ModelStoreTests {
         #expect(error?.reason == .notFound)
     }
 
-    @Test func aModelOfADatasetIsCheckedAgainstItsID() throws {
+    @Test func aModelOfADatasetIsCheckedAgainstItsID() async throws {
         let folder = try TemporaryFolder()
         let store = ModelStore(instructionSet: .best)
         let model = try store.load(ModelBuilder(seed: 1).bytes(), path: "built")
@@ -34,9 +34,13 @@ struct ModelStoreTests {
         let wanted = String(repeating: "a", count: 64)
         try folder.write(other, DatasetLayout.modelFile(id: wanted))
 
-        #expect(try store.model(id: model.id, datasetFolder: folder.path).id == model.id)
-        let error = #expect(throws: ModelStoreError.self) {
-            try store.model(id: wanted, datasetFolder: folder.path)
+        var lease = try Workplace().lease([], modelID: wanted)
+        lease.destination = folder.path
+        let plane = FolderPlane(lease)
+
+        #expect(try await store.model(id: model.id, from: plane).id == model.id)
+        let error = await #expect(throws: ModelStoreError.self) {
+            try await store.model(id: wanted, from: plane)
         }
         #expect(error?.reason == .unusable)
     }

@@ -13,7 +13,7 @@ struct Handlers: Sendable {
 
     /// Answers a request, whose path parameter has the value `parameter`; errors become problems.
     func respond(to route: Route, _ request: Request, parameter: String?) async -> Response {
-        let response: Response
+        var response: Response
         do {
             try authorise(request, for: route)
             response = try await answer(route, request, parameter ?? "")
@@ -34,6 +34,7 @@ struct Handlers: Sendable {
                 ).response
         }
         counter.count(route, status: response.status.code)
+        if route.method == .head { response.body = ResponseBody() }
         return response
     }
 
@@ -140,6 +141,14 @@ struct Handlers: Sendable {
             let release = try await body(ReleaseRequest.self, of: request)
             try require(release.lease, is: parameter)
             return .json(try await coordinator.release(release))
+        case .samples:
+            return try await samples(request, parameter)
+        case .blob:
+            return try await blob(request, parameter)
+        case .blobState:
+            return try await blobState(request, parameter)
+        case .upload:
+            return try await upload(request, parameter)
         case .health:
             return .text("ok\n", mediaType: "text/plain")
         case .readiness:
@@ -155,7 +164,7 @@ struct Handlers: Sendable {
     }
 
     /// Reads a job's or a worker's id from the path.
-    private func id<ID: LosslessStringConvertible>(_ parameter: String) throws(Problem) -> ID {
+    func id<ID: LosslessStringConvertible>(_ parameter: String) throws(Problem) -> ID {
         guard let id = ID(parameter) else {
             throw .malformed("\"\(parameter)\" in the path is not an id.")
         }

@@ -1,5 +1,5 @@
 package import Hummingbird
-import JobProtocol
+package import JobProtocol
 package import Logging
 
 /// An address to listen on: a host, and a port or 0 for any.
@@ -79,13 +79,24 @@ package enum Server {
         for route in Route.allCases {
             router.on(
                 RouterPath(route.template),
-                method: route.method == .get ? .get : .post
+                method: route.method.request
             ) { request, context in
                 let parameter = route.parameter.flatMap { context.parameters.get($0) }
                 return await handlers.respond(to: route, request, parameter: parameter)
             }
         }
         return router
+    }
+}
+
+extension Route.Method {
+    package var request: HTTPRequest.Method {
+        switch self {
+        case .get: .get
+        case .head: .head
+        case .post: .post
+        case .put: .put
+        }
     }
 }
 

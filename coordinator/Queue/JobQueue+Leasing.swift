@@ -59,6 +59,27 @@ extension JobQueue {
         }
     }
 
+    /// Returns what a worker has to know about a lease that it holds.
+    ///
+    /// - Throws: `fenced` for any other lease.
+    package func held(_ lease: LeaseID) async throws(APIError) -> Lease {
+        let assignment = try await read { [leaseSeconds] db in
+            let isHeld = try Bool.fetchOne(
+                db.cachedStatement(
+                    sql: "SELECT 1 FROM attempt WHERE shard = ? AND fence = ? AND state = 'issued'"
+                ),
+                arguments: [lease.shard.rawValue, lease.fence.packed]
+            )
+            guard isHeld != nil else { throw Problem.fenced(lease) }
+            return try Self.assignment(lease, leaseSeconds, db)
+        }
+        do {
+            return try assignment.decoded
+        } catch {
+            throw .refused(.failed(error))
+        }
+    }
+
     private static func assignment(
         _ lease: LeaseID,
         _ leaseSeconds: Int,

@@ -25,9 +25,9 @@ start_coordinator() {
     return 1
 }
 
-start_worker() { # start_worker NUMBER
+start_worker() { # start_worker NUMBER [OPTION...]
     "$programs/flowpack-worker" --coordinator "http://127.0.0.1:$fleet_port" \
-        --token-file "$scratch/token" --slots 1 2>>"$scratch/worker-$1.log" &
+        --token-file "$scratch/token" --slots 1 "${@:2}" 2>>"$scratch/worker-$1.log" &
     fleet_processes[worker-$1]=$!
 }
 
@@ -42,6 +42,12 @@ wait_for_shards() { # wait_for_shards DATASET COUNT: until that many are in plac
 
 kill_fleet_member() { # kill_fleet_member NAME: as a power cut would
     kill -KILL "${fleet_processes[$1]}"
+    wait "${fleet_processes[$1]}" 2>/dev/null || true
+    unset "fleet_processes[$1]"
+}
+
+stop_fleet_member() { # stop_fleet_member NAME: it finishes what it has
+    kill -TERM "${fleet_processes[$1]}"
     wait "${fleet_processes[$1]}" 2>/dev/null || true
     unset "fleet_processes[$1]"
 }

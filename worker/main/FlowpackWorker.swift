@@ -34,6 +34,14 @@ struct FlowpackWorker: AsyncParsableCommand {
     @Option(help: "Threads that encode and verify (default: one for each core).")
     var slots: Int?
 
+    @Option(
+        help: """
+            How bytes come and go: folder (the job's paths, which all machines share), http (through \
+            the coordinator), or auto, which is folder where the paths are visible, else http.
+            """
+    )
+    var dataPlane = DataPlaneChoice.auto
+
     @Option(help: "Least severe messages to log: debug, info, notice, warning or error.")
     var logLevel = Severity.info
 
@@ -109,10 +117,12 @@ struct FlowpackWorker: AsyncParsableCommand {
                 worker: name,
                 slots: slots ?? ProcessInfo.processInfo.activeProcessorCount,
                 host: ProcessInfo.processInfo.hostName,
-                version: flowpackVersion
+                version: flowpackVersion,
+                dataPlane: dataPlane
             ),
             models: ModelStore(instructionSet: instructionSet),
             api: client,
+            blobs: client,
             logger: logger
         )
         logger.info(
@@ -127,3 +137,5 @@ struct FlowpackWorker: AsyncParsableCommand {
         logger.info("Worker \(name) ends.")
     }
 }
+
+extension DataPlaneChoice: ExpressibleByArgument {}
