@@ -152,7 +152,7 @@ package struct AttemptRecord: Equatable, Sendable {
         job: JobID,
         worker: WorkerID,
         issuedAt: Timestamp,
-        deadline: Timestamp
+        deadline: Timestamp?
     ) {
         self.lease = lease
         self.job = job

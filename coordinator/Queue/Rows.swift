@@ -126,10 +126,10 @@ extension AttemptRecord {
             ),
             job: JobID(rawValue: row["job"]),
             worker: try row.worker("worker"),
-            issuedAt: row.timestamp("issued_ms")
+            issuedAt: row.timestamp("issued_ms"),
+            deadline: row.timestampIfAny("deadline_ms")
         )
         state = try row.state("state")
-        deadline = row.timestampIfAny("deadline_ms")
         doneSamples = row["done_samples"]
         doneBytes = row["done_bytes"]
         steps = row["steps"]
