@@ -34,9 +34,7 @@ class Member:
     def start(self, command, environment=None):
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
-                # `env` takes in what a preloaded library does to the environment at its start,
-                # where Swift would lose the arguments that lie before it.
-                ["env", *(str(part) for part in command)],
+                [str(part) for part in command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -22,7 +22,7 @@ LEASE = re.compile(rb"^POST /v1/leases ")
 
 
 class History:
-    """What the coordinator said, as it left the coordinator: who leased what, what it acknowledged."""
+    """What the coordinator said, as it left it: who leased what, what it acknowledged."""
 
     def __init__(self):
         self.lock = threading.Lock()

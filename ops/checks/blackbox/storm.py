@@ -52,7 +52,7 @@ class Storm:
     # Faults
 
     def disturb(self, job, most_kills):
-        """Kills processes while the job runs; now and then a worker stands still beyond its lease."""
+        """Kills processes while the job runs; now and then a worker stands still for long."""
         sleeper, wake_at = None, 0
         for number in range(1, most_kills + 1):
             if number % LOOK_INTERVAL == 0 and self.fleet.wait_for_end(job, 0):
