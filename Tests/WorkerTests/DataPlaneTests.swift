@@ -51,7 +51,7 @@ private final class FakeBlobs: BlobAPI {
     }
 }
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct DataPlaneTests {
     private let place: Workplace
     private let keeper = LeaseKeeper(
