@@ -17,7 +17,7 @@ private func refusal(_ problem: Problem) -> SocketServer.Reply {
     )
 }
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct CoordinatorClientTests {
     /// Waits that the client asked for instead of waiting.
     private final class Waits: Sendable {

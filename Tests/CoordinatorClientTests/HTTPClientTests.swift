@@ -1,7 +1,7 @@
 import CoordinatorClient
 import Testing
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct HTTPClientTests {
     @Test func aRequestArrivesWithMethodHeadersAndBody() async throws {
         let server = SocketServer { _, _ in .response(status: 200, body: "fine") }

@@ -92,7 +92,7 @@ struct LocalCoordinatorTests {
         return try Wire.decode(DatasetManifest.self, from: [UInt8](data))
     }
 
-    @Test(.timeLimit(.minutes(1)))
+    @Test(.timeLimit(.minutes(5)))
     func aFolderBecomesADataset() async throws {
         try await withTemporaryFolder { folder in
             let request = try prepare(folder, files: 20)
@@ -125,7 +125,7 @@ struct LocalCoordinatorTests {
         }
     }
 
-    @Test(.timeLimit(.minutes(1)))
+    @Test(.timeLimit(.minutes(5)))
     func problemsAreListedByNameHoweverTheyCame() async throws {
         try await withTemporaryFolder { folder in
             let request = try prepare(folder, files: 6)
@@ -149,7 +149,7 @@ struct LocalCoordinatorTests {
         }
     }
 
-    @Test(.timeLimit(.minutes(1)))
+    @Test(.timeLimit(.minutes(5)))
     func anEmptyFolderBecomesAnEmptyDataset() async throws {
         try await withTemporaryFolder { folder in
             let request = try prepare(folder, files: 0)
@@ -168,7 +168,7 @@ struct LocalCoordinatorTests {
         }
     }
 
-    @Test(.timeLimit(.minutes(1)))
+    @Test(.timeLimit(.minutes(5)))
     func aJobSurvivesItsCoordinator() async throws {
         try await withTemporaryFolder { folder in
             let request = try prepare(folder, files: 20)
@@ -233,7 +233,7 @@ struct LocalCoordinatorTests {
         }
     }
 
-    @Test(.timeLimit(.minutes(1)))
+    @Test(.timeLimit(.minutes(5)))
     func aWaitingWorkerIsWokenByNewWork() async throws {
         try await withTemporaryFolder { folder in
             let request = try prepare(folder, files: 1)
@@ -260,7 +260,7 @@ struct LocalCoordinatorTests {
         }
     }
 
-    @Test(.timeLimit(.minutes(1)))
+    @Test(.timeLimit(.minutes(5)))
     func aSourceThatVanishesFailsTheJobWithItsPath() async throws {
         try await withTemporaryFolder { folder in
             let request = try prepare(folder, files: 1)

@@ -2,7 +2,7 @@ import Synchronization
 import Testing
 import Worker
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct ComputePoolTests {
     private final class Counts: Sendable {
         let state = Mutex((running: 0, most: 0, done: 0))

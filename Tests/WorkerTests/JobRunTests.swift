@@ -5,7 +5,7 @@ import Kernels
 import Testing
 import Worker
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct JobRunTests {
     private let place: Workplace
     private let coordinator = FakeCoordinator()

@@ -2,7 +2,7 @@ import JobProtocol
 import Testing
 import Worker
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct LeaseKeeperTests {
     private let clock = ManualClock()
     private let coordinator = FakeCoordinator()

@@ -3,7 +3,7 @@ import Kernels
 import Testing
 import Worker
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct WorkerTests {
     private let place: Workplace
     private let coordinator = FakeCoordinator()
