@@ -148,13 +148,15 @@ let package = Package(
         // The distribution line.
         module("JobProtocol", []),
         module("CrashPoints", []),
-        module("CoordinatorClient", ["JobProtocol", "CCurl"]),
+        module("HTTPTransport", ["CCurl"]),
+        module("S3", ["HTTPTransport", crypto]),
+        module("CoordinatorClient", ["JobProtocol", "HTTPTransport"]),
         module(
             "Coordinator",
             path: "coordinator",
             exclude: ["main"],
             [
-                "CrashPoints", "JobProtocol", hummingbird, httpTypes, grdb, crypto, logging,
+                "CrashPoints", "JobProtocol", "S3", hummingbird, httpTypes, grdb, crypto, logging,
                 lifecycle, nioCore, nioPosix,
             ]
         ),
@@ -166,7 +168,7 @@ let package = Package(
             resources: [.copy("models")],
             [
                 "Archive", "Codec", "CoordinatorClient", "CrashPoints", "Dataset", "EntropyCoding",
-                "Flow", "JobProtocol", "Kernels", "Raster", logging,
+                "Flow", "HTTPTransport", "JobProtocol", "Kernels", "Raster", logging,
             ]
         ),
         program(
@@ -174,14 +176,14 @@ let package = Package(
             path: "Sources/flowpack",
             [
                 "Archive", "Codec", "Coordinator", "CoordinatorClient", "CrashPoints", "Dataset",
-                "Flow", "JobProtocol", "Kernels", "Raster", "Worker", argumentParser, grdb,
-                logging, lifecycle, nioCore, nioHTTP1, nioPosix,
+                "Flow", "HTTPTransport", "JobProtocol", "Kernels", "Raster", "S3", "Worker",
+                argumentParser, grdb, logging, lifecycle, nioCore, nioHTTP1, nioPosix,
             ]
         ),
         program(
             "flowpack-coordinator",
             path: "coordinator/main",
-            ["Coordinator", "JobProtocol", argumentParser, logging, lifecycle, unixSignals]
+            ["Coordinator", "JobProtocol", "S3", argumentParser, logging, lifecycle, unixSignals]
         ),
         program(
             "flowpack-worker",
@@ -212,12 +214,13 @@ let package = Package(
             ]
         ),
         tests("Simulation", ["Coordinator", "JobProtocol", grdb]),
-        tests("CoordinatorClient", ["CoordinatorClient", "JobProtocol"]),
+        tests("S3", ["S3"]),
+        tests("CoordinatorClient", ["CoordinatorClient", "HTTPTransport", "JobProtocol"]),
         tests(
             "Worker",
             [
                 "Worker", "JobProtocol", "Archive", "Codec", "CoordinatorClient", "Flow",
-                "Kernels", "Raster", logging,
+                "HTTPTransport", "Kernels", "Raster", logging,
             ]
         ),
         tests(

@@ -2,6 +2,7 @@ import CrashPoints
 import Foundation
 package import JobProtocol
 package import Logging
+package import S3
 import ServiceLifecycle
 import Synchronization
 
@@ -11,6 +12,8 @@ import Synchronization
 /// answered from the moment it exists; `run` scans sources, ends leases and seals datasets.
 package final class LocalCoordinator: CoordinatorAPI, Service {
     package let queue: JobQueue
+    /// Sources in S3; nil without a key.
+    private let s3: S3Client?
     private let clock: SteadyClock
     private let logger: Logger
     /// Jobs that a task of `run` scans or seals now.
@@ -30,14 +33,17 @@ package final class LocalCoordinator: CoordinatorAPI, Service {
     ///   - leaseSeconds: Life of a lease without a heartbeat.
     ///   - workersSurvived: False when the workers lived in the process that had the queue before:
     ///     what they held is free at once.
+    ///   - s3: Reads sources in S3; nil refuses them.
     ///   - logger: Takes what goes wrong in the work of `run`.
     /// - Throws: `StartError`, such as `locked` when another coordinator runs on the folder.
     package init(
         folder: String,
         leaseSeconds: Int = Limits.leaseSeconds,
         workersSurvived: Bool = true,
+        s3: S3Client? = nil,
         logger: Logger
     ) throws(StartError) {
+        self.s3 = s3
         do throws(SystemError) {
             try Files.makeFolder(folder)
         } catch {
@@ -63,7 +69,7 @@ extension LocalCoordinator {
         try request.validate()
         let (source, destination) = (request.source, request.destination)
         let obstacle = await blocking {
-            Self.obstacle(from: source, to: destination, modelID: request.modelID)
+            self.obstacle(from: source, to: destination, modelID: request.modelID)
         }
         let reply = try await queue.perform(
             .submit(request, obstacle: obstacle),
@@ -75,20 +81,56 @@ extension LocalCoordinator {
         return submitted
     }
 
-    /// Returns what stands in the way of a job in the file system.
-    private static func obstacle(
+    /// Returns where a source lies; nil for one in S3 without a key.
+    private func tree(of source: String) -> SourceTree? {
+        guard let location = S3Location(source) else { return .folder(path: source) }
+        return s3.map { .bucket(location, $0) }
+    }
+
+    /// Returns what is wrong with a source; nil if nothing is.
+    private func obstacle(atSource source: String) throws(SystemError) -> Problem? {
+        switch tree(of: source) {
+        case .folder(let path):
+            guard try Files.kind(of: path) != .folder else { return nil }
+            return Problem(
+                .sourceMissing,
+                "\(source) is not a folder on the coordinator's machine.",
+                next: "Submit a path on that machine, or s3://bucket/prefix."
+            )
+        case .bucket(let location, let client):
+            let isEmpty: Bool
+            do throws(S3Error) {
+                isEmpty = try client.list(location) == S3Listing()
+            } catch {
+                return Problem(
+                    .sourceMissing,
+                    "\(source) cannot be listed: \(error.message).",
+                    next: "Check the name, and the coordinator's key and endpoint."
+                )
+            }
+            guard isEmpty else { return nil }
+            return Problem(
+                .sourceMissing,
+                "There is nothing under \(source).",
+                next: "Check the name."
+            )
+        case nil:
+            return Problem(
+                .sourceMissing,
+                "The coordinator has no key for \(source).",
+                next: "Start it with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY set."
+            )
+        }
+    }
+
+    /// Returns what stands in the way of a job in its source and in the file system.
+    private func obstacle(
         from source: String,
         to destination: String,
         modelID: String
     ) -> Problem? {
         do throws(SystemError) {
-            guard try Files.kind(of: source) == .folder else {
-                return Problem(
-                    .sourceMissing,
-                    "\(source) is not a folder on the coordinator's machine.",
-                    next: "Submit a path that coordinator and workers share."
-                )
-            }
+            if let problem = try obstacle(atSource: source) { return problem }
             let model = destination + "/" + DatasetLayout.modelFile(id: modelID)
             guard case .file = try Files.kind(of: model) else {
                 return Problem(
@@ -157,7 +199,7 @@ extension LocalCoordinator {
     package func retry(_ job: JobID) async throws(APIError) -> JobStatus {
         let status = try await self.job(job)
         let obstacle = await blocking {
-            Self.obstacle(from: status.source, to: status.destination, modelID: status.modelID)
+            self.obstacle(from: status.source, to: status.destination, modelID: status.modelID)
         }
         try await queue.perform(.retry(job, obstacle: obstacle), now: clock.now)
         return try await self.job(job)
@@ -241,13 +283,32 @@ extension LocalCoordinator {
         let end = ContinuousClock.now + .seconds(request.waitSeconds)
         while true {
             let rings = queue.bell.rings
-            let reply = try await queue.lease(request, now: clock.now)
+            var reply = try await queue.lease(request, now: clock.now)
             let remaining = end - ContinuousClock.now
             let isOver = remaining <= .zero || Task.isCancelled
             guard reply.leases.isEmpty, reply.directive == .continue, !isOver else {
+                reply.leases = await withURLs(reply.leases)
                 return reply
             }
             await queue.bell.wait(past: rings, atMost: remaining)
+        }
+    }
+
+    /// Adds what workers need to read samples that lie in S3.
+    private func withURLs(_ leases: [Lease]) async -> [Lease] {
+        guard let s3, leases.contains(where: { S3Location($0.source) != nil }) else {
+            return leases
+        }
+        return await blocking {
+            leases.map { lease in
+                var lease = lease
+                lease.sampleURLs = S3Location(lease.source).map { location in
+                    lease.samples.map {
+                        s3.url(of: location.appending($0.name), seconds: Limits.urlSeconds)
+                    }
+                }
+                return lease
+            }
         }
     }
 
@@ -369,9 +430,12 @@ extension LocalCoordinator {
             let jobs = try await queue.jobs(where: Self.scannable)
             guard let job = jobs.first(where: { $0.id == id }), !job.isScanFinished else { return }
             let last = try await queue.lastSample(of: id)
+            guard let tree = tree(of: job.source) else {
+                throw SourceError(path: job.source, reason: "the coordinator has no key for it")
+            }
             var planner = try await blocking { () throws(SourceError) in
                 ShardPlanner(
-                    scan: try SourceScan(root: job.source, after: last?.name),
+                    scan: try SourceScan(tree, after: last?.name),
                     shardBytes: job.shardBytes
                 )
             }

@@ -1,5 +1,6 @@
 import CoordinatorClient
 import CrashPoints
+import HTTPTransport
 package import JobProtocol
 import Kernels
 package import Logging
@@ -48,6 +49,8 @@ package final class Worker: Sendable {
     private let configuration: Configuration
     private let api: any CoordinatorAPI
     private let blobs: (any BlobAPI)?
+    /// Reads samples by URL.
+    private let downloads = HTTPClient()
     private let logger: Logger
     private let models: ModelStore
     private let pool: ComputePool
@@ -339,6 +342,12 @@ package final class Worker: Sendable {
 
     /// The way to the bytes of a lease.
     private func plane(for lease: Lease) -> any DataPlane {
+        let plane = planeWithoutURLs(for: lease)
+        guard let urls = lease.sampleURLs else { return plane }
+        return URLPlane(lease, urls: urls, rest: plane, http: downloads)
+    }
+
+    private func planeWithoutURLs(for lease: Lease) -> any DataPlane {
         let folder = FolderPlane(lease)
         guard let blobs else { return folder }
         switch configuration.dataPlane {

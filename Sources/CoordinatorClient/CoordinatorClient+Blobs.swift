@@ -1,9 +1,12 @@
+import HTTPTransport
 package import JobProtocol
 
 // Bytes of jobs whose folders are not visible here.
 extension CoordinatorClient: BlobAPI {
     /// A transfer that moves less than a kilobyte a second for this long is begun anew, in seconds.
     static let stallSeconds = 30
+    /// Longest answer, in bytes: one sample may be as long as it likes.
+    static let replyLimitBytes = 16 << 30
     /// Longest pause between two tries while the coordinator is away, in seconds.
     static let longestPauseSeconds = 15.0
 
@@ -79,6 +82,7 @@ extension CoordinatorClient: BlobAPI {
     private func transfer(_ request: HTTPRequest) async throws(APIError) -> HTTPResponse {
         var request = request
         request.limit = .stall(seconds: Self.stallSeconds)
+        request.replyLimitBytes = Self.replyLimitBytes
         return try await retrying(.infinity, Self.longestPauseSeconds) {
             [request] () async throws(APIError) in
             try Self.checked(try await send(request))

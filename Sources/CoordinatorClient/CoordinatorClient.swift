@@ -1,4 +1,5 @@
 import Foundation
+import HTTPTransport
 package import JobProtocol
 
 /// A coordinator at the other end of an HTTP connection.
@@ -185,7 +186,7 @@ package final class CoordinatorClient: CoordinatorAPI {
             headers.append((name: "Authorization", value: "Bearer \(token)"))
         }
         if body != nil { headers.append((name: "Content-Type", value: "application/json")) }
-        return HTTPRequest(
+        var message = HTTPRequest(
             method: route.method.rawValue,
             url: configuration.url + route.path(parameter),
             headers: headers,
@@ -193,6 +194,8 @@ package final class CoordinatorClient: CoordinatorAPI {
             body: body ?? (route.method == .post ? [] : nil),
             limit: .total(seconds: Self.callTimeoutSeconds)
         )
+        message.replyLimitBytes = Limits.replyBytes
+        return message
     }
 
     private func call<Reply: Decodable>(_ request: HTTPRequest) async throws(APIError) -> Reply {

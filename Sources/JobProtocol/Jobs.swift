@@ -1,6 +1,7 @@
 /// What a job is to do.
 package struct SubmitRequest: Equatable, Codable, Sendable {
-    /// Absolute path of the source folder, visible under this name to coordinator and workers.
+    /// Absolute path of the source folder on the coordinator's machine, or its place in S3:
+    /// `s3://bucket/prefix`.
     package var source: String
     /// Absolute path of the dataset folder, which holds the model file already.
     package var destination: String

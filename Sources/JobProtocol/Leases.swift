@@ -42,7 +42,7 @@ package struct Lease: Equatable, Codable, Sendable {
     package var job: JobID
     /// The shard's place in the dataset, from 0.
     package var ordinal: Int
-    /// Absolute path of the source folder.
+    /// Absolute path of the source folder, or its place in S3: `s3://bucket/prefix`.
     package var source: String
     /// Absolute path of the dataset folder, where model and shards lie (`DatasetLayout`).
     package var destination: String
@@ -55,6 +55,9 @@ package struct Lease: Equatable, Codable, Sendable {
     /// indices, ascending.
     package var verbatim: [Int]
     package var leaseSeconds: Int
+    /// URLs under which anyone may read the samples for `Limits.urlSeconds`, in the same order; nil
+    /// where the source is a folder.
+    package var sampleURLs: [String]?
 
     package init(
         lease: LeaseID,

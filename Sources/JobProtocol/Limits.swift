@@ -70,6 +70,8 @@ package enum Limits {
 
     /// Largest number that a worker may report for a shard; a thousand shards of it fit an Int64.
     package static let countCeiling: Int64 = 1 << 53
+    /// Life of a URL in a lease, in seconds: longer than any shard takes.
+    package static let urlSeconds = 6 * 3600
     /// Longest path of a source or destination in bytes (PATH_MAX).
     package static let pathBytes = 4096
     /// Longest worker name in bytes.

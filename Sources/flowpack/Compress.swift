@@ -2,6 +2,7 @@ import Archive
 import ArgumentParser
 import Foundation
 import JobProtocol
+import S3
 import Worker
 
 struct Compress: AsyncParsableCommand {
@@ -10,14 +11,16 @@ struct Compress: AsyncParsableCommand {
         discussion: """
             Every file of the folder is in the dataset: 8-bit RGB images by the model where that \
             is smaller, everything else as it is. Nothing is kept that was not decoded and \
-            compared first. Interrupted or killed, the same command goes on where it was.
+            compared first. Interrupted or killed, the same command goes on where it was. A source \
+            in S3 needs a key, from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or \
+            ~/.aws/credentials.
 
             EXIT CODES: 0 ok · 3 another process works on OUT · 4 not found · \
             7 finished, with problems that are named · 10 no space · 130 interrupted
             """
     )
 
-    @Argument(help: "Folder of images.", completion: .directory)
+    @Argument(help: "Folder of images, or s3://bucket/prefix.", completion: .directory)
     var source: [String]
 
     @Option(name: [.short, .customLong("output")], help: "Folder of the new dataset.")
@@ -31,6 +34,9 @@ struct Compress: AsyncParsableCommand {
     @Option(help: "Source bytes of a shard, such as 64MiB.")
     var shardBytes = ByteSize(bytes: Limits.shardBytes)
 
+    @Option(help: "URL of the S3 service (default: AWS_ENDPOINT_URL, else AWS's own).")
+    var s3Endpoint: String?
+
     @OptionGroup var display: OutputOptions
 
     func validate() throws {
@@ -41,9 +47,16 @@ struct Compress: AsyncParsableCommand {
         }
     }
 
+    /// The service of a source in S3; nil for a folder.
+    private func s3() throws -> S3Client? {
+        guard S3Location(sourcePath(source[0])) != nil else { return nil }
+        return S3Client(try S3Configuration(endpoint: s3Endpoint))
+    }
+
     func run() async throws {
         let job = LocalJob(
-            source: absolutePath(source[0]),
+            source: sourcePath(source[0]),
+            s3: try s3(),
             output: absolutePath(output),
             model: model,
             threads: threads.count,

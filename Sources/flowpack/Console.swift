@@ -2,6 +2,7 @@ import ArgumentParser
 import Dispatch
 import Foundation
 import JobProtocol
+import S3
 import Synchronization
 import Worker
 
@@ -134,4 +135,9 @@ func absolutePath(_ path: String) -> String {
     let url = URL(filePath: path).standardizedFileURL
     let resolved = url.resolvingSymlinksInPath().path
     return resolved.count > 1 && resolved.hasSuffix("/") ? String(resolved.dropLast()) : resolved
+}
+
+/// The source that a user names: a place in S3, or the absolute path of a folder.
+func sourcePath(_ path: String) -> String {
+    S3Location(path)?.description ?? absolutePath(path)
 }

@@ -5,6 +5,7 @@ import CoordinatorClient
 import Foundation
 import JobProtocol
 import Kernels
+import S3
 import Worker
 
 /// How the program ended; the numbers are part of its interface.
@@ -74,6 +75,8 @@ struct CommandFailure: Error {
         case let error as ArchiveError:
             self.init(error)
         case let error as ClientConfigurationError:
+            self.init(.usage, error.message)
+        case let error as S3ConfigurationError:
             self.init(.usage, error.message)
         case let error as InstructionSetError:
             self.init(.usage, "\(error).", next: "flowpack selftest")

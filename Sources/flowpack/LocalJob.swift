@@ -5,6 +5,7 @@ import Foundation
 import JobProtocol
 import Kernels
 import Logging
+import S3
 import Synchronization
 import Worker
 
@@ -26,7 +27,10 @@ struct LocalJob: Sendable {
     /// Pause between two heartbeats: they carry the progress that is shown.
     private static let heartbeatSeconds = 1
 
+    /// Absolute path, or place in S3.
     let source: String
+    /// The service of a source in S3.
+    let s3: S3Client?
     let output: String
     /// Profile or file.
     let model: String
@@ -55,6 +59,11 @@ struct LocalJob: Sendable {
     // MARK: - The folders
 
     private func checkFolders() throws {
+        if s3 == nil { try checkSource() }
+        try checkOutput()
+    }
+
+    private func checkSource() throws {
         var isFolder: ObjCBool = false
         guard FileManager.default.fileExists(atPath: source, isDirectory: &isFolder) else {
             throw CommandFailure(.notFound, "There is no folder \(source).")
@@ -73,6 +82,9 @@ struct LocalJob: Sendable {
                 next: "choose an output folder outside the source"
             )
         }
+    }
+
+    private func checkOutput() throws {
         try OutputFolder.makeFolders(output)
         let entries: [String]
         do {
@@ -145,6 +157,7 @@ struct LocalJob: Sendable {
         let coordinator = try LocalCoordinator(
             folder: state,
             workersSurvived: false,
+            s3: s3,
             logger: logger
         )
         try await dismissEarlierWorkers(of: coordinator)

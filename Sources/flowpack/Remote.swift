@@ -59,7 +59,7 @@ struct Submit: AsyncParsableCommand {
             """
     )
 
-    @Argument(help: "Folder of images.", completion: .directory)
+    @Argument(help: "Folder of images, or s3://bucket/prefix.", completion: .directory)
     var source: String
 
     @Option(name: [.short, .customLong("output")], help: "Folder of the new dataset.")
@@ -100,7 +100,7 @@ struct Submit: AsyncParsableCommand {
         _ = try placeFile(bytes, name: DatasetLayout.modelFile(id: id), in: destination)
         let reply = try await client.submit(
             SubmitRequest(
-                source: absolutePath(source),
+                source: sourcePath(source),
                 destination: destination,
                 modelID: id,
                 shardBytes: shardBytes.bytes,

@@ -1,6 +1,7 @@
 import ArgumentParser
 import CoordinatorClient
 import Foundation
+import HTTPTransport
 import JobProtocol
 import Kernels
 import Worker

@@ -1,4 +1,4 @@
-import CoordinatorClient
+import HTTPTransport
 import TestSupport
 import Testing
 

@@ -1,4 +1,4 @@
-import CoordinatorClient
+import HTTPTransport
 import Testing
 
 @Suite(.timeLimit(.minutes(5)))

@@ -9,7 +9,7 @@ struct PlanningTests {
         of root: String,
         after last: String? = nil
     ) throws -> [SourceScan.Entry] {
-        var scan = try SourceScan(root: root, after: last)
+        var scan = try SourceScan(.folder(path: root), after: last)
         var entries: [SourceScan.Entry] = []
         while let entry = try scan.next() {
             entries.append(entry)
@@ -101,7 +101,7 @@ struct PlanningTests {
 
     @Test func aMissingSourceIsAnErrorWithItsPath() {
         #expect {
-            try SourceScan(root: "/nonexistent")
+            try SourceScan(.folder(path: "/nonexistent"))
         } throws: { error in
             (error as? SourceError)?.path == "/nonexistent/"
         }
@@ -112,7 +112,7 @@ struct PlanningTests {
         shardBytes: Int64,
         after last: String? = nil
     ) throws -> [ShardPlanner.Part] {
-        let scan = try SourceScan(root: root, after: last)
+        let scan = try SourceScan(.folder(path: root), after: last)
         var planner = ShardPlanner(scan: scan, shardBytes: shardBytes)
         var parts = [try planner.next()]
         while parts.last?.samples.isEmpty == false {

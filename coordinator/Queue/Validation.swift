@@ -1,11 +1,16 @@
 package import JobProtocol
+import S3
 
 // What a request must look like before it may become a command. Requests come from outside.
 
 extension SubmitRequest {
     /// - Throws: `malformedRequest`, naming the field.
     package func validate() throws(APIError) {
-        try require(source.isNormalAbsolutePath, "source must be an absolute path without . or ..")
+        try require(
+            source.isNormalAbsolutePath
+                || S3Location(source) != nil && source.utf8.count <= Limits.pathBytes,
+            "source must be an absolute path without . or .., or s3://bucket/prefix"
+        )
         try require(
             destination.isNormalAbsolutePath,
             "destination must be an absolute path without . or .."

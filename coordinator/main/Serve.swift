@@ -3,6 +3,7 @@ import Coordinator
 import Foundation
 import JobProtocol
 import Logging
+import S3
 import ServiceLifecycle
 import UnixSignals
 
@@ -22,7 +23,9 @@ struct Serve: AsyncParsableCommand {
         abstract: "Serves the job queue over HTTP until SIGTERM or SIGINT.",
         discussion: """
             Every option can also be set in the environment: FLOWPACK_DATA, FLOWPACK_LISTEN, \
-            FLOWPACK_TOKEN_FILE, FLOWPACK_LEASE_SECONDS, FLOWPACK_LOG_LEVEL. The option wins.
+            FLOWPACK_TOKEN_FILE, FLOWPACK_LEASE_SECONDS, FLOWPACK_LOG_LEVEL. The option wins. \
+            Sources in S3 need a key, from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or \
+            ~/.aws/credentials; workers need none.
             Exit codes: 0 shut down, 1 error, 2 usage, 3 another coordinator holds the folder, \
             8 the queue is damaged, 11 a newer release made it.
             """
@@ -43,6 +46,11 @@ struct Serve: AsyncParsableCommand {
             """
     )
     var leaseSeconds: Int?
+
+    @Option(
+        help: "URL of the S3 service of sources s3://… (default: AWS_ENDPOINT_URL, else AWS's own)"
+    )
+    var s3Endpoint: String?
 
     @Option(help: "trace, debug, info, notice, warning, error, critical. (default: info)")
     var logLevel: String?
@@ -76,6 +84,16 @@ struct Serve: AsyncParsableCommand {
         }
     }
 
+    /// The S3 service of sources; nil without a key, unless the user names a service.
+    private func s3() throws(StartError) -> S3Client? {
+        do throws(S3ConfigurationError) {
+            return S3Client(try S3Configuration(endpoint: s3Endpoint))
+        } catch {
+            guard s3Endpoint != nil else { return nil }
+            throw .refused(reason: error.message)
+        }
+    }
+
     private func serve(
         _ data: String,
         _ address: ListenAddress,
@@ -90,6 +108,7 @@ struct Serve: AsyncParsableCommand {
         let coordinator = try LocalCoordinator(
             folder: data,
             leaseSeconds: leaseSeconds,
+            s3: try s3(),
             logger: logger
         )
         try NetworkFileSystem.refuse(data)

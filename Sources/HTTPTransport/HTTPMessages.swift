@@ -14,6 +14,8 @@ package struct HTTPRequest: Sendable {
     }
 
     package var limit: Limit
+    /// Longest body of an answer, in bytes.
+    package var replyLimitBytes = 16 << 20
 
     package init(
         method: String = "GET",

@@ -1,5 +1,4 @@
 internal import CCurl
-import JobProtocol
 import Synchronization
 
 /// A flag that stops a running transfer within about a second; set from any thread.
@@ -18,15 +17,13 @@ package final class TransferCancellation: Sendable {
 /// One curl easy handle with its connection cache: sends one request at a time and blocks.
 ///
 /// Keep-alive connections stay open between requests. HTTP and HTTPS only, no redirects, no
-/// signals; a response body above ``bodyLimitBytes`` fails the transfer.
+/// signals; a response body above ``HTTPRequest/replyLimitBytes`` fails the transfer.
 ///
 /// `@unchecked Sendable`: not locked. Its owner hands it to one thread at a time, ``HTTPClient``
 /// by taking it out of its idle list, the lease keeper by never sharing it.
 package final class HTTPConnection: @unchecked Sendable {
     /// Longest wait for a connection (including name resolution and TLS), in seconds.
     package static let connectTimeoutSeconds = 10.0
-    /// Largest accepted response body, in bytes.
-    package static let bodyLimitBytes = Limits.replyBytes
 
     private let handle: UnsafeMutableRawPointer
 
@@ -53,11 +50,13 @@ package final class HTTPConnection: @unchecked Sendable {
     /// What the callbacks of one transfer fill.
     private final class Transfer {
         let cancellation: TransferCancellation
+        let limitBytes: Int
         var body: [UInt8] = []
         var headers: [String: String] = [:]
 
-        init(_ cancellation: TransferCancellation) {
+        init(_ cancellation: TransferCancellation, limitBytes: Int) {
             self.cancellation = cancellation
+            self.limitBytes = limitBytes
         }
 
         static func from(_ context: UnsafeMutableRawPointer?) -> Transfer? {
@@ -65,7 +64,7 @@ package final class HTTPConnection: @unchecked Sendable {
         }
 
         func appendBody(_ bytes: UnsafeRawBufferPointer) -> Bool {
-            guard body.count + bytes.count <= HTTPConnection.bodyLimitBytes else { return false }
+            guard body.count + bytes.count <= limitBytes else { return false }
             body.append(contentsOf: bytes)
             return true
         }
@@ -88,7 +87,7 @@ package final class HTTPConnection: @unchecked Sendable {
         cancellation: TransferCancellation = TransferCancellation()
     ) throws(TransportError) -> HTTPResponse {
         curl_easy_reset(handle)
-        let transfer = Transfer(cancellation)
+        let transfer = Transfer(cancellation, limitBytes: request.replyLimitBytes)
         var errorText = [CChar](repeating: 0, count: Int(CURL_ERROR_SIZE))
         var fields: UnsafeMutablePointer<curl_slist>?
         defer { curl_slist_free_all(fields) }

@@ -8,7 +8,7 @@ import Synchronization
 /// second.
 package final class HTTPClient: Sendable {
     /// Handles kept for the next request; more than this many at once are closed after use.
-    private static let idleLimit = 8
+    private static let idleLimit = 16
 
     private let idle = Mutex<[HTTPConnection]>([])
 
