@@ -7,7 +7,12 @@ internal import Kernels
 /// ``encode(keeping:)``, without running the flow again.
 package struct BlockAnalysis: Sendable {
     /// The symbols of each pass in decode order, by image: `[pass][image]`.
+    ///
+    /// A pass whose means are corrected is one for each of its channels.
     let passes: [[SymbolSequence]]
+
+    /// The symbols of one image in the largest pass of the model.
+    let largestPass: Int
 
     /// The number of images of the block.
     package let imageCount: Int
@@ -17,6 +22,9 @@ package struct BlockAnalysis: Sendable {
 
     /// How each image was mirrored; nil if the model codes images as they are.
     let mirrorings: [Mirroring]?
+
+    /// The corrections of the means, chosen for each image; nil if the model has none.
+    let corrections: MeanCorrections?
 
     /// The instruction set to encode with; the payload does not depend on it.
     let isa: InstructionSet
@@ -34,9 +42,9 @@ package struct BlockAnalysis: Sendable {
     /// Encodes some of the images, in their order.
     ///
     /// - Parameter isKept: Says for an image's index whether it is encoded.
-    /// - Returns: The payload, empty if there are none: the corrections of the scales and the
-    ///   mirrorings, if the model asks for them, and one rANS stream. Without corrections it is the same as that of a block of
-    ///   only these images.
+    /// - Returns: The payload, empty if there are none: the corrections of the scales, the
+    ///   mirrorings and the corrections of the means, if the model asks for them, and one rANS
+    ///   stream. Without corrections it is the same as that of a block of only these images.
     package func encode(keeping isKept: (Int) -> Bool) -> [UInt8] {
         let kept = (0..<imageCount).filter(isKept)
         if kept.isEmpty { return [] }
@@ -51,8 +59,9 @@ package struct BlockAnalysis: Sendable {
                 encoder.push(sequence, at: index)
             }
         }
-        let stream = encoder.finish(lanes: RANS.lanes(largestPass: sizes.max() ?? 0))
+        let stream = encoder.finish(lanes: RANS.lanes(largestPass: largestPass * kept.count))
         let mirrorings = mirrorings.map { all in Mirroring.bytes(kept.map { all[$0] }) }
-        return (offsets?.bytes ?? []) + (mirrorings ?? []) + stream
+        let corrections = corrections?.bytes(keeping: kept)
+        return (offsets?.bytes ?? []) + (mirrorings ?? []) + (corrections ?? []) + stream
     }
 }

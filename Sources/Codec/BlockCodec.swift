@@ -74,32 +74,77 @@ package struct BlockCodec: Sendable {
             "a block is within its limits"
         )
         let shapes = model.passShapes(width: first.width, height: first.height)
-        var passes = [[SymbolSequence]](repeating: [], count: shapes.count)
-        var offsets = model.correctsScales ? ScaleOffsets(channels: shapes.map(\.channels)) : nil
+        let channels = shapes.map(\.channels)
+        var passes = [[[SymbolSequence]]](repeating: [], count: shapes.count)
+        var offsets = model.correctsScales ? ScaleOffsets(channels: channels) : nil
+        var corrections = model.correctsMeans ? MeanCorrections(channels: channels) : nil
         engine.forward(images.map(PlanarImage.init)) { index, values, means, scales in
-            let size = shapes[index].symbolsPerImage
-            precondition(values.count == images.count * size, "a pass has the size of its shape")
-            offsets?.choose(pass: index, values: values, means: means, scales: scales, cdf: cdf)
-            withCorrected(scales, offsets, pass: index) { scales in
-                passes[index] = images.indices.map { image in
-                    let symbols = image * size..<(image + 1) * size
-                    return SymbolSequence(
-                        values: UnsafeBufferPointer(rebasing: values[symbols]),
-                        means: UnsafeBufferPointer(rebasing: means[symbols]),
-                        scales: UnsafeBufferPointer(rebasing: scales[symbols]),
-                        cdf: cdf,
-                        isa: engine.isa
+            precondition(
+                values.count == images.count * shapes[index].symbolsPerImage,
+                "a pass has the size of its shape"
+            )
+            if first.pixelCount > MeanCorrections.skippedPixels {
+                corrections?.choose(
+                    pass: index,
+                    imageCount: images.count,
+                    values: values,
+                    means: means,
+                    scales: scales,
+                    cdf: cdf,
+                    isa: engine.isa
+                )
+            }
+            withCorrected(means, corrections, pass: index, values: values) { means, isSplit in
+                offsets?.choose(pass: index, values: values, means: means, scales: scales, cdf: cdf)
+                withCorrected(scales, offsets, pass: index) { scales in
+                    passes[index] = symbols(
+                        values,
+                        means,
+                        scales,
+                        imageCount: images.count,
+                        channels: isSplit ? channels[index] : 1
                     )
                 }
             }
         }
         return BlockAnalysis(
-            passes: passes,
+            passes: passes.flatMap(\.self),
+            largestPass: shapes.map(\.symbolsPerImage).max() ?? 0,
             imageCount: images.count,
             offsets: offsets,
             mirrorings: mirrorings,
+            corrections: corrections,
             isa: engine.isa
         )
+    }
+
+    /// Finds the intervals of a pass, `[channel][image]`; of one channel where it is not split.
+    private func symbols(
+        _ values: UnsafeBufferPointer<Int16>,
+        _ means: UnsafeBufferPointer<Int16>,
+        _ scales: UnsafeBufferPointer<UInt8>,
+        imageCount: Int,
+        channels: Int
+    ) -> [[SymbolSequence]] {
+        (0..<channels).map { channel in
+            values.withChannel(channel, of: channels) { values in
+                means.withChannel(channel, of: channels) { means in
+                    scales.withChannel(channel, of: channels) { scales in
+                        let size = values.count / imageCount
+                        return (0..<imageCount).map { image in
+                            let part = image * size..<(image + 1) * size
+                            return SymbolSequence(
+                                values: UnsafeBufferPointer(rebasing: values[part]),
+                                means: UnsafeBufferPointer(rebasing: means[part]),
+                                scales: UnsafeBufferPointer(rebasing: scales[part]),
+                                cdf: cdf,
+                                isa: engine.isa
+                            )
+                        }
+                    }
+                }
+            }
+        }
     }
 
     /// Decodes a payload, the mirror of ``BlockAnalysis/encode(keeping:)``.
@@ -122,13 +167,20 @@ package struct BlockCodec: Sendable {
             throw BitstreamError(.invalidGeometry, byteOffset: 0)
         }
         let shapes = model.passShapes(width: width, height: height)
+        let channels = shapes.map(\.channels)
         var (offsets, begin) =
-            model.correctsScales
-            ? try ScaleOffsets.read(payload, channels: shapes.map(\.channels)) : (nil, 0)
+            model.correctsScales ? try ScaleOffsets.read(payload, channels: channels) : (nil, 0)
         var mirrorings: [Mirroring]?
         if model.mirrors {
             mirrorings = try Mirroring.read(payload[begin...], count: count)
             begin += Mirroring.sectionSize(count: count)
+        }
+        var corrections: MeanCorrections?
+        if model.correctsMeans {
+            let section = payload[begin...]
+            let found = try MeanCorrections.read(section, channels: channels, count: count)
+            corrections = found.corrections
+            begin += found.byteCount
         }
         let largestPass = shapes.reduce(0) { max($0, $1.symbolsPerImage) } * count
         var decoder = try RANSDecoder(
@@ -139,7 +191,17 @@ package struct BlockCodec: Sendable {
         let images = try engine.inverse(count: count, width: width, height: height) {
             (index, means, scales, values) throws(BitstreamError) in
             try withCorrected(scales, offsets, pass: index) { scales throws(BitstreamError) in
-                try decoder.decode(values, means: means, scales: scales, cdf: cdf)
+                guard let corrections, corrections.passes[index] != nil else {
+                    return try decoder.decode(values, means: means, scales: scales, cdf: cdf)
+                }
+                try decoder.decode(
+                    values,
+                    means: means,
+                    corrections,
+                    pass: index,
+                    scales: scales,
+                    cdf: cdf
+                )
             }
             if index == shapes.count - 1 {
                 try decoder.finish()
@@ -167,6 +229,59 @@ private func withCorrected<Failure: Error>(
         return try body(scales)
     }
     try offsets.correct(scales, pass: pass).withUnsafeBufferPointer(body)
+}
+
+/// Gives `body` a pass's means, corrected where the block corrects them, and whether it does.
+private func withCorrected(
+    _ means: UnsafeBufferPointer<Int16>,
+    _ corrections: MeanCorrections?,
+    pass: Int,
+    values: UnsafeBufferPointer<Int16>,
+    _ body: (UnsafeBufferPointer<Int16>, _ isSplit: Bool) -> Void
+) {
+    guard let corrections, corrections.passes[pass] != nil else { return body(means, false) }
+    corrections.correct(means, pass: pass, values: values).withUnsafeBufferPointer {
+        body($0, true)
+    }
+}
+
+extension RANSDecoder {
+    /// Decodes a pass whose means are corrected, channel by channel.
+    fileprivate mutating func decode(
+        _ values: UnsafeMutableBufferPointer<Int16>,
+        means: UnsafeBufferPointer<Int16>,
+        _ corrections: MeanCorrections,
+        pass: Int,
+        scales: UnsafeBufferPointer<UInt8>,
+        cdf: LogisticCDF
+    ) throws(BitstreamError) {
+        let channels = corrections.channels[pass]
+        var residuals: [[Int16]] = []
+        for channel in 0..<channels {
+            let predicted = means.channel(channel, of: channels)
+            let corrected = corrections.correct(predicted, pass: pass, residuals: residuals)
+            let scales = scales.channel(channel, of: channels)
+            var decoded = [Int16](repeating: 0, count: predicted.count)
+            try decode(&decoded, means: corrected, scales: scales, cdf: cdf)
+            residuals.append(MeanCorrections.residuals(decoded, means: predicted))
+            values.setChannel(channel, of: channels, to: decoded)
+        }
+    }
+
+    private mutating func decode(
+        _ values: inout [Int16],
+        means: [Int16],
+        scales: [UInt8],
+        cdf: LogisticCDF
+    ) throws(BitstreamError) {
+        try values.withUnsafeMutableBufferPointer { values throws(BitstreamError) in
+            try means.withUnsafeBufferPointer { means throws(BitstreamError) in
+                try scales.withUnsafeBufferPointer { scales throws(BitstreamError) in
+                    try decode(values, means: means, scales: scales, cdf: cdf)
+                }
+            }
+        }
+    }
 }
 
 extension PlanarImage {

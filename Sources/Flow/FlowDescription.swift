@@ -6,12 +6,13 @@ struct FlowDescription: Decodable {
     let channels: Int
     let colour: ColourTransform
     let correctsScales: Bool
+    let correctsMeans: Bool
     let mirrors: Bool
     let levels: [LevelDescription]
 
     init(from decoder: any Decoder) throws {
         let fields = try decoder.fields([
-            "channels", "colour", "correctsScales", "mirrors", "levels",
+            "channels", "colour", "correctsScales", "correctsMeans", "mirrors", "levels",
         ])
         self.channels = try fields.decode("channels")
         let colour: String = try fields.decode("colour")
@@ -20,6 +21,7 @@ struct FlowDescription: Decodable {
         }
         self.colour = transform
         self.correctsScales = try fields.decodeIfPresent("correctsScales") ?? false
+        self.correctsMeans = try fields.decodeIfPresent("correctsMeans") ?? false
         self.mirrors = try fields.decodeIfPresent("mirrors") ?? false
         self.levels = try fields.decode("levels")
     }

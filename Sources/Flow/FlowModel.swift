@@ -83,6 +83,8 @@ package final class FlowModel: Sendable {
     package let colour: ColourTransform
     /// Whether blocks carry corrections of the scales (`Codec.md`).
     package let correctsScales: Bool
+    /// Whether blocks carry corrections of the means (`Codec.md`).
+    package let correctsMeans: Bool
     /// Whether images are coded mirrored as is cheapest (`Codec.md`).
     package let mirrors: Bool
     /// The levels, finest first.
@@ -185,6 +187,7 @@ package final class FlowModel: Sendable {
         }
         self.colour = description.colour
         self.correctsScales = description.correctsScales
+        self.correctsMeans = description.correctsMeans
         self.mirrors = description.mirrors
         self.levels = try Self.levels(description, file: file)
         (self.logistic, self.inverseScale, self.window) = try Self.tables(file)

@@ -104,7 +104,7 @@ import Testing
 
         for (index, image) in images.enumerated() {
             let cost = analysis.cost(ofImage: index)
-            if model != .correcting {  // Corrections are those of all images of the block.
+            if !codec.model.correctsScales {  // Corrections are those of all images of the block.
                 #expect(cost == codec.analyse([image]).cost(ofImage: 0), "image \(index)")
             }
             let bits = 8 * analysis.encode(keeping: { $0 == index }).count

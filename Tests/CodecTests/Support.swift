@@ -8,7 +8,7 @@ import Testing
 
 /// The models that the tests run: random ones of different shapes, and those of the fixtures.
 enum TestModel: String, CaseIterable, Sendable {
-    case lifting, permuted, deep, correcting, mirroring
+    case lifting, permuted, deep, correcting, correctingMeans, mirroring
     case liftingFixture = "tiny-lifting"
     case permutedFixture = "tiny-permuted"
 
@@ -28,6 +28,9 @@ enum TestModel: String, CaseIterable, Sendable {
             shape.couplings = 1
         case .correcting:
             shape.correctsScales = true
+        case .correctingMeans:
+            shape.correctsScales = true
+            shape.correctsMeans = true
         case .mirroring:
             shape.mirrors = true
         case .liftingFixture, .permutedFixture:

@@ -41,6 +41,7 @@ package struct ModelBuilder {
         package var order = Order.lifting
         package var colour = "ycocg-r"
         package var correctsScales = false
+        package var correctsMeans = false
         package var mirrors = false
 
         package init() {}
@@ -89,9 +90,10 @@ package struct ModelBuilder {
             channels = 4 * (channels / 2)
         }
         let corrects = shape.correctsScales ? #""correctsScales":true,"# : ""
+        let means = shape.correctsMeans ? #""correctsMeans":true,"# : ""
         let mirrors = shape.mirrors ? #""mirrors":true,"# : ""
         self.flow =
-            #"{"channels":3,"colour":"\#(shape.colour)",\#(corrects)\#(mirrors)"#
+            #"{"channels":3,"colour":"\#(shape.colour)",\#(corrects)\#(means)\#(mirrors)"#
             + #""levels":[\#(levels.joined(separator: ","))]}"#
         makeTables()
     }

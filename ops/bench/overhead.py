@@ -8,8 +8,8 @@ counted. The real bytes are those of a dataset that `flowpack compress` makes. I
 
 * precision and window: frequencies of 16 bits, for every symbol of the window at least 1;
 * escapes: symbols outside the window, 32 bits each;
-* corrections of scales and mirrored axes, where the model asks for them (the analytic length is that
-  of mirrored images under the corrected scales);
+* corrections and mirrored axes, where the model asks for them (the analytic length is that of mirrored
+  images under the corrected means and scales);
 * rANS: final states of the lanes, and what states from 2^16 up lose with frequencies of 16 bits;
 * headers of the blocks. These five are the overhead of blocks; the rest is that of files:
 * the index (copies of the block headers; records of the samples: names, lengths, digests),
@@ -27,7 +27,7 @@ from pathlib import Path
 
 import torch
 
-from code_length import CodeLength, code_length, mirrored, scale_corrections
+from code_length import CodeLength, code_length, mean_corrections, mirrored, scale_corrections
 from dataset import Dataset, add_program_option
 from imagesets import add_set_options, chosen_sets, dimensions, planar, read_rgb
 from shard import BLOCK_HEADER_BYTES, FLOW, FOOTER_BYTES, HEADER_BYTES
@@ -58,7 +58,7 @@ class Overhead:
         yield "analytic code length", length.analytic / 8
         yield "precision and window", length.precision / 8
         yield f"escapes: {length.escaped:,} of {length.symbols:,} symbols", length.escapes / 8
-        yield "corrections of scales, mirrored axes", self.sections
+        yield "corrections, mirrored axes", self.sections
         yield "rANS states and words", self.payloads - self.sections - length.integer / 8
         yield "block headers", self.block_headers
         yield "**blocks**", blocks
@@ -81,7 +81,9 @@ def measure(images, model, program):
             pictures = [read_rgb(folder / n)[row : row + block.height] for n in names]
             offsets, begin = scale_corrections(integer_model, block.payload)
             coded, size = mirrored(integer_model, planar(pictures), block.payload[begin:])
-            length += code_length(integer_model, coded, offsets)
+            begin += size
+            means, size = mean_corrections(integer_model, block.payload[begin:], len(pictures))
+            length += code_length(integer_model, coded, offsets, means)
             sections += begin + size
         coded = [folder / s["name"] for s in dataset.samples if s["mode"] == "flow"]
         blocks = [b for shard in dataset.shards for b in shard.blocks if b.kind == FLOW]

@@ -12,7 +12,10 @@ from PIL import Image
 import code_length
 import formats
 import sizes
-from code_length import CodeLength, exact_bits, mirrored, pass_length, scale_corrections
+from code_length import (
+    CodeLength, corrected_means, exact_bits, mean_corrections, mirrored, pass_length,
+    scale_corrections,
+)
 from dataset import FlowResult, model_name
 from imagesets import (
     ImageSet, bits_per_dimension, dimensions, planar, read_rgb, strip_tiles, valid_sets,
@@ -332,6 +335,28 @@ class TestCodeLength:
         )
         length = code_length.code_length(model, images, corrections)
         assert math.isclose(length.analytic, expected, rel_tol=1e-9)
+
+    def test_corrections_of_means_are_read_in_the_order_of_passes_and_images(self):
+        model = IntegerModel.load(FIXTURES / "vectors/tiny-lifting.model.safetensors")
+        assert mean_corrections(model, b"stream", 2) == (None, 0)
+        model.flow["correctsMeans"] = True
+        channels = [values.shape[-1] for values, _, _ in model.forward(planar([pixels(8, 8)]))]
+        each = channels[1] * (channels[1] + 1) // 2
+        section = b"\x02" + bytes(range(200, 200 + 2 * each))
+        coefficients, size = mean_corrections(model, section + b"stream", 2)
+        assert size == len(section)
+        assert [c is None for c in coefficients] == [n != 1 for n in range(len(channels))]
+        assert np.array_equal(coefficients[1].ravel(), np.arange(200, 200 + 2 * each) - 256)
+
+    def test_means_move_by_constants_and_weighted_residuals_of_the_channels_before(self):
+        values, means = np.array([[[[3, 1, 0]]]]), np.array([[[[64, 0, 7]]]])
+        moved = corrected_means(values, means, np.array([[2, 1, 16, -3, 8, -4]]))
+        residuals = 3 * 32 - 64, 32
+        assert moved[0, 0, 0].tolist() == [
+            66,
+            1 + (16 * residuals[0] + 16 >> 5),
+            7 - 3 + (8 * residuals[0] - 4 * residuals[1] + 16 >> 5),
+        ]
 
     def test_the_report_sums_blocks_and_files(self):
         length = CodeLength(analytic=8000.0, precision=8.0, escapes=16.0, symbols=3000, escaped=2)

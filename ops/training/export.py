@@ -100,6 +100,8 @@ def model_parts(flow):
     description = {"channels": 3, "colour": flow.shape.colour}
     if flow.shape.corrects_scales:
         description["correctsScales"] = True
+    if flow.shape.corrects_means:
+        description["correctsMeans"] = True
     if flow.shape.mirrors:
         description["mirrors"] = True
     return {**description, "levels": levels}, tensors

@@ -80,6 +80,7 @@ class FlowShape:
     levels: tuple
     colour: str = "ycocg-r"  # or "none"
     corrects_scales: bool = False  # blocks carry corrections of the scales (Codec.md)
+    corrects_means: bool = False  # so they do of the means of large images
     mirrors: bool = False  # the coder mirrors images as is cheapest (Codec.md)
     coupling: str = "lifting"  # or "permuted", or "unpermuted": the first order comes back
     seed: int = 0
@@ -95,7 +96,7 @@ def profile(name, coupling, prior, mirrors=False):
     """The shape of a model that ships; channels of the networks in couplings and in priors."""
     networks = [NetworkShape.uniform(channels, shortcut=True) for channels in (coupling, prior)]
     levels = same_levels(*networks, (3, 3, 3, 4), keep=1)
-    return FlowShape(name, levels, corrects_scales=True, mirrors=mirrors)
+    return FlowShape(name, levels, corrects_scales=True, corrects_means=True, mirrors=mirrors)
 
 
 UNIFORM = NetworkShape.uniform

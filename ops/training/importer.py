@@ -52,7 +52,7 @@ class Layer:
 def import_flow(model, name):
     """The quantised float64 flow of an `IntegerModel`; ValueError if it cannot be one."""
     tensors = {key: tensor.double() for key, tensor in model.tensors.items()}
-    flags = model.flow.get("correctsScales", False), model.flow.get("mirrors", False)
+    flags = (model.flow.get(f, False) for f in ("correctsScales", "correctsMeans", "mirrors"))
     flow = Flow(FlowShape(name, (), model.flow["colour"], *flags))
     channels = model.flow["channels"]
     for level in model.flow["levels"]:

@@ -92,7 +92,7 @@ def assert_same_model(found, expected):
 def test_importing_and_exporting_gives_the_same_model(tmp_path):
     for name in ("tiny-lifting", "tiny-permuted", "tiny-shortcut"):
         model = tiny_model(name)
-        model.flow.update(correctsScales=True, mirrors=True)
+        model.flow.update(correctsScales=True, correctsMeans=True, mirrors=True)
         export(model, tmp_path / name, name, {})
         loaded = IntegerModel.load(tmp_path / name)
         assert_same_model(integer_model(import_flow(loaded, name)), model)
