@@ -83,27 +83,25 @@ package struct BlockCodec: Sendable {
                 values.count == images.count * shapes[index].symbolsPerImage,
                 "a pass has the size of its shape"
             )
+            let latents = PassLatents(values: values, means: means, scales: scales)
             if first.pixelCount > MeanCorrections.skippedPixels {
                 corrections?.choose(
                     pass: index,
+                    latents: latents,
                     imageCount: images.count,
-                    values: values,
-                    means: means,
-                    scales: scales,
                     cdf: cdf,
                     isa: engine.isa
                 )
             }
-            withCorrected(means, corrections, pass: index, values: values) { means, isSplit in
-                offsets?.choose(pass: index, values: values, means: means, scales: scales, cdf: cdf)
-                withCorrected(scales, offsets, pass: index) { scales in
-                    passes[index] = symbols(
-                        values,
-                        means,
-                        scales,
-                        imageCount: images.count,
-                        channels: isSplit ? channels[index] : 1
-                    )
+            withCorrectedMeans(latents, corrections, pass: index) { latents, isCorrected in
+                offsets?.choose(pass: index, latents: latents, cdf: cdf)
+                withCorrected(latents.scales, offsets, pass: index) { scales in
+                    var latents = latents
+                    latents.scales = scales
+                    passes[index] =
+                        isCorrected
+                        ? symbolsByChannel(latents, images.count, channels: channels[index])
+                        : [latents.symbols(imageCount: images.count, cdf: cdf, isa: engine.isa)]
                 }
             }
         }
@@ -118,32 +116,15 @@ package struct BlockCodec: Sendable {
         )
     }
 
-    /// Finds the intervals of a pass, `[channel][image]`; of one channel where it is not split.
-    private func symbols(
-        _ values: UnsafeBufferPointer<Int16>,
-        _ means: UnsafeBufferPointer<Int16>,
-        _ scales: UnsafeBufferPointer<UInt8>,
-        imageCount: Int,
+    /// Finds the intervals of a pass, `[channel][image]`.
+    private func symbolsByChannel(
+        _ latents: PassLatents,
+        _ imageCount: Int,
         channels: Int
     ) -> [[SymbolSequence]] {
         (0..<channels).map { channel in
-            values.withChannel(channel, of: channels) { values in
-                means.withChannel(channel, of: channels) { means in
-                    scales.withChannel(channel, of: channels) { scales in
-                        let size = values.count / imageCount
-                        return (0..<imageCount).map { image in
-                            let part = image * size..<(image + 1) * size
-                            return SymbolSequence(
-                                values: UnsafeBufferPointer(rebasing: values[part]),
-                                means: UnsafeBufferPointer(rebasing: means[part]),
-                                scales: UnsafeBufferPointer(rebasing: scales[part]),
-                                cdf: cdf,
-                                isa: engine.isa
-                            )
-                        }
-                    }
-                }
-            }
+            latents.channel(channel, of: channels)
+                .symbols(imageCount: imageCount, cdf: cdf, isa: engine.isa)
         }
     }
 
@@ -231,17 +212,18 @@ private func withCorrected<Failure: Error>(
     try offsets.correct(scales, pass: pass).withUnsafeBufferPointer(body)
 }
 
-/// Gives `body` a pass's means, corrected where the block corrects them, and whether it does.
-private func withCorrected(
-    _ means: UnsafeBufferPointer<Int16>,
+/// Gives `body` a pass with its means corrected, where the block corrects them, and whether it does.
+private func withCorrectedMeans(
+    _ latents: PassLatents,
     _ corrections: MeanCorrections?,
     pass: Int,
-    values: UnsafeBufferPointer<Int16>,
-    _ body: (UnsafeBufferPointer<Int16>, _ isSplit: Bool) -> Void
+    _ body: (PassLatents, _ isCorrected: Bool) -> Void
 ) {
-    guard let corrections, corrections.passes[pass] != nil else { return body(means, false) }
-    corrections.correct(means, pass: pass, values: values).withUnsafeBufferPointer {
-        body($0, true)
+    guard let corrections, corrections.passes[pass] != nil else { return body(latents, false) }
+    corrections.correctedMeans(of: latents, pass: pass).withUnsafeBufferPointer { means in
+        var latents = latents
+        latents.means = means
+        body(latents, true)
     }
 }
 

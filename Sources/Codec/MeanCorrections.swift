@@ -1,5 +1,5 @@
 package import EntropyCoding
-package import Kernels
+internal import Kernels
 
 /// Corrections of the predicted means of large images: a few coefficients for each image and pass.
 ///
@@ -115,7 +115,7 @@ package struct MeanCorrections: Equatable, Sendable {
         corrected.reserveCapacity(means.count)
         for (image, coefficients) in images.enumerated() {
             let part = image * positions..<(image + 1) * positions
-            corrected += correctedMeans(
+            corrected += movedMeans(
                 means[part],
                 by: coefficients[first...first + channel],
                 residuals: residuals.map { $0[part] }
@@ -127,27 +127,21 @@ package struct MeanCorrections: Equatable, Sendable {
     /// Corrects the means of all channels of a pass whose latents are known.
     ///
     /// - Parameters:
-    ///   - means: The model's, `[image][position][channel]`, in 1/32 pixel.
+    ///   - latents: All images of the block, with the model's means.
     ///   - pass: The pass's index in decode order.
-    ///   - values: The latents.
-    /// - Returns: The corrected means.
-    package func correct(
-        _ means: UnsafeBufferPointer<Int16>,
-        pass: Int,
-        values: UnsafeBufferPointer<Int16>
-    ) -> [Int16] {
+    /// - Returns: The corrected means, `[image][position][channel]`.
+    func correctedMeans(of latents: PassLatents, pass: Int) -> [Int16] {
         var residuals: [[Int16]] = []
-        var corrected = Array(means)
-        corrected.withUnsafeMutableBufferPointer { corrected in
-            for channel in 0..<channels[pass] {
-                let predicted = means.channel(channel, of: channels[pass])
-                let found = correct(predicted, pass: pass, residuals: residuals)
-                corrected.setChannel(channel, of: channels[pass], to: found)
-                let latents = values.channel(channel, of: channels[pass])
-                residuals.append(Self.residuals(latents, means: predicted))
+        var all = Array(latents.means)
+        all.withUnsafeMutableBufferPointer { all in
+            for index in 0..<channels[pass] {
+                let channel = latents.channel(index, of: channels[pass])
+                let corrected = correct(channel.means, pass: pass, residuals: residuals)
+                all.setChannel(index, of: channels[pass], to: corrected)
+                residuals.append(Self.residuals(channel.values, means: channel.means))
             }
         }
-        return corrected
+        return all
     }
 
     /// Returns how far latents are from the means that the model predicts, in 1/32 pixel, within
@@ -173,73 +167,37 @@ package struct MeanCorrections: Equatable, Sendable {
     ///
     /// - Parameters:
     ///   - pass: The pass's index in decode order.
+    ///   - latents: All images of the block.
     ///   - imageCount: The number of images.
-    ///   - values: The latents, `[image][position][channel]`.
-    ///   - means: One mean for each.
-    ///   - scales: One scale index for each.
     ///   - cdf: The model's distributions.
     ///   - isa: A supported instruction set; the choice does not depend on it.
-    package mutating func choose(
+    mutating func choose(
         pass: Int,
+        latents: PassLatents,
         imageCount: Int,
-        values: UnsafeBufferPointer<Int16>,
-        means: UnsafeBufferPointer<Int16>,
-        scales: UnsafeBufferPointer<UInt8>,
         cdf: LogisticCDF,
         isa: InstructionSet
     ) {
         let channels = channels[pass]
-        let size = values.count / imageCount
-        let stride = max(1, size / channels / Self.sampledPositions)
+        let positions = latents.values.count / imageCount / channels
+        let step = max(1, positions / Self.sampledPositions)
         var saved: UInt64 = 0
         let coefficients = (0..<imageCount).map { image in
-            let part = image * size..<(image + 1) * size
-            let values = UnsafeBufferPointer(rebasing: values[part])
-            let means = UnsafeBufferPointer(rebasing: means[part])
-            let scales = UnsafeBufferPointer(rebasing: scales[part])
-            let sample = (0..<channels).map { channel in
-                ChannelSample(
-                    values: values.channel(channel, of: channels, every: stride),
-                    means: means.channel(channel, of: channels, every: stride),
-                    scales: scales.channel(channel, of: channels, every: stride)
-                )
-            }
+            let latents = latents.image(image, of: imageCount)
+            let sample = (0..<channels).map { latents.channel($0, of: channels, every: step) }
             let found = Self.cheapest(sample, cdf: cdf, isa: isa)
-            saved += found.saved * UInt64(stride)
+            saved += found.saved * UInt64(step)
             return found.coefficients
         }
         let cost = imageCount * Self.coefficientCount(channels: channels) * 8 * 256
         passes[pass] = saved > cost ? coefficients : nil
     }
 
-    /// Some latents of one channel and their distributions.
-    private struct ChannelSample {
-        let values: [Int16]
-        let means: [Int16]
-        let scales: [UInt8]
-
-        func cost(means: [Int16], cdf: LogisticCDF, isa: InstructionSet) -> UInt64 {
-            values.withUnsafeBufferPointer { values in
-                means.withUnsafeBufferPointer { means in
-                    scales.withUnsafeBufferPointer { scales in
-                        SymbolSequence(
-                            values: values,
-                            means: means,
-                            scales: scales,
-                            cdf: cdf,
-                            isa: isa
-                        ).cost
-                    }
-                }
-            }
-        }
-    }
-
     /// Finds the coefficients of an image: walks downhill from 0, channel by channel.
     ///
     /// - Returns: The coefficients, and what they save of the sample, in 1/256 bit.
     private static func cheapest(
-        _ sample: [ChannelSample],
+        _ sample: [ChannelLatents],
         cdf: LogisticCDF,
         isa: InstructionSet
     ) -> (coefficients: [Int8], saved: UInt64) {
@@ -247,13 +205,14 @@ package struct MeanCorrections: Equatable, Sendable {
         var all: [Int8] = []
         var saved: UInt64 = 0
         for channel in sample {
+            var corrected = channel
             func cost(_ coefficients: [Int8]) -> UInt64 {
-                let means = correctedMeans(
+                corrected.means = movedMeans(
                     channel.means[...],
                     by: coefficients[...],
                     residuals: residuals
                 )
-                return channel.cost(means: means, cdf: cdf, isa: isa)
+                return corrected.symbols(imageCount: 1, cdf: cdf, isa: isa)[0].cost
             }
             var best = [Int8](repeating: 0, count: 1 + residuals.count)
             let start = cost(best)
@@ -294,7 +253,7 @@ extension [Int8] {
 ///   - coefficients: The constant, and a weight for each channel of residuals.
 ///   - residuals: Those of the channels before.
 /// - Returns: mean + constant + ((Σ weight · residual + 16) >> 5), kept within Int16.
-private func correctedMeans(
+private func movedMeans(
     _ means: ArraySlice<Int16>,
     by coefficients: ArraySlice<Int8>,
     residuals: [ArraySlice<Int16>]

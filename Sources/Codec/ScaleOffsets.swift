@@ -108,17 +108,10 @@ package struct ScaleOffsets: Equatable, Sendable {
     ///
     /// - Parameters:
     ///   - pass: The pass's index in decode order.
-    ///   - values: The latents, `[position][channel]`.
-    ///   - means: One mean for each.
-    ///   - scales: One scale index for each.
+    ///   - latents: All images of the block.
     ///   - cdf: The model's distributions.
-    package mutating func choose(
-        pass: Int,
-        values: UnsafeBufferPointer<Int16>,
-        means: UnsafeBufferPointer<Int16>,
-        scales: UnsafeBufferPointer<UInt8>,
-        cdf: LogisticCDF
-    ) {
+    mutating func choose(pass: Int, latents: PassLatents, cdf: LogisticCDF) {
+        let (values, means, scales) = (latents.values, latents.means, latents.scales)
         let channels = passes[pass].count
         let positions = values.count / channels
         let stride = max(1, positions / Self.sampledPositions)
