@@ -3,8 +3,7 @@ import S3
 import Testing
 
 /// The examples that AWS publishes: "Signature Calculations for the Authorization Header" and
-/// "Authenticating Requests: Using Query Parameters" in the Amazon S3 API Reference, and the
-/// Signature Version 4 test suite.
+/// "Authenticating Requests: Using Query Parameters" in the Amazon S3 API Reference.
 struct SignerTests {
     private static let empty = S3Signer.sha256([])
     private static let host = "examplebucket.s3.amazonaws.com"
