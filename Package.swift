@@ -209,8 +209,8 @@ let package = Package(
         tests(
             "Coordinator",
             [
-                "Coordinator", "JobProtocol", crypto, grdb, hummingbird, hummingbirdTesting,
-                httpTypes, logging,
+                "Coordinator", "JobProtocol", "S3", crypto, grdb, hummingbird,
+                hummingbirdTesting, httpTypes, logging,
             ]
         ),
         tests("Simulation", ["Coordinator", "JobProtocol", grdb]),

@@ -130,6 +130,24 @@ enum Files {
         }
     }
 
+    /// Removes the unfinished files of a folder; no error if there is no folder.
+    static func removePartials(in folder: String) throws(SystemError) {
+        guard let stream = opendir(folder) else {
+            // A dataset without a single shard has no folder for them.
+            if errno == ENOENT { return }
+            throw .current
+        }
+        defer { closedir(stream) }
+        while let entry = readdir(stream) {
+            let name = withUnsafePointer(to: &entry.pointee.d_name) { field in
+                field.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+            }
+            if name.hasPrefix(DatasetLayout.partialPrefix) {
+                unlink(folder + "/" + name)
+            }
+        }
+    }
+
     /// Renames a file; one that is there is replaced.
     static func move(_ path: String, to target: String) throws(SystemError) {
         guard rename(path, target) == 0 else { throw .current }

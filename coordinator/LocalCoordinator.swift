@@ -12,7 +12,7 @@ import Synchronization
 /// answered from the moment it exists; `run` scans sources, ends leases and seals datasets.
 package final class LocalCoordinator: CoordinatorAPI, Service {
     package let queue: JobQueue
-    /// Sources in S3; nil without a key.
+    /// Sources and destinations in S3; nil without a key.
     private let s3: S3Client?
     private let clock: SteadyClock
     private let logger: Logger
@@ -33,7 +33,7 @@ package final class LocalCoordinator: CoordinatorAPI, Service {
     ///   - leaseSeconds: Life of a lease without a heartbeat.
     ///   - workersSurvived: False when the workers lived in the process that had the queue before:
     ///     what they held is free at once.
-    ///   - s3: Reads sources in S3; nil refuses them.
+    ///   - s3: Reads sources and makes datasets in S3; nil refuses them.
     ///   - logger: Takes what goes wrong in the work of `run`.
     /// - Throws: `StartError`, such as `locked` when another coordinator runs on the folder.
     package init(
@@ -87,6 +87,12 @@ extension LocalCoordinator {
         return s3.map { .bucket(location, $0) }
     }
 
+    /// Returns where a dataset is made; nil for one in S3 without a key.
+    private func destination(_ path: String) -> Destination? {
+        guard let location = S3Location(path) else { return .folder(path: path) }
+        return s3.map { .bucket(location, $0) }
+    }
+
     /// Returns what is wrong with a source; nil if nothing is.
     private func obstacle(atSource source: String) throws(SystemError) -> Problem? {
         switch tree(of: source) {
@@ -115,15 +121,35 @@ extension LocalCoordinator {
                 next: "Check the name."
             )
         case nil:
-            return Problem(
-                .sourceMissing,
-                "The coordinator has no key for \(source).",
-                next: "Start it with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY set."
-            )
+            return .noKey(.sourceMissing, source)
         }
     }
 
-    /// Returns what stands in the way of a job in its source and in the file system.
+    /// Returns what is wrong with a destination; nil if nothing is.
+    private func obstacle(
+        atDestination path: String,
+        modelID: String
+    ) throws(DestinationError) -> Problem? {
+        guard let destination = destination(path) else { return .noKey(.modelMissing, path) }
+        let model = DatasetLayout.modelFile(id: modelID)
+        guard try destination.contains(model) else {
+            return Problem(
+                .modelMissing,
+                "\(destination.path(of: model)) is not there, as the coordinator sees it.",
+                next: "Copy the model there, then submit again."
+            )
+        }
+        guard try !destination.contains(DatasetLayout.manifestFile) else {
+            return Problem(
+                .destinationComplete,
+                "\(path) holds a finished dataset.",
+                next: "Choose another destination, or remove it first."
+            )
+        }
+        return nil
+    }
+
+    /// Returns what stands in the way of a job in its source and in its destination.
     private func obstacle(
         from source: String,
         to destination: String,
@@ -131,28 +157,20 @@ extension LocalCoordinator {
     ) -> Problem? {
         do throws(SystemError) {
             if let problem = try obstacle(atSource: source) { return problem }
-            let model = destination + "/" + DatasetLayout.modelFile(id: modelID)
-            guard case .file = try Files.kind(of: model) else {
-                return Problem(
-                    .modelMissing,
-                    "\(model) is missing on the coordinator's machine.",
-                    next: "Copy the model there, then submit again."
-                )
-            }
-            let manifest = destination + "/" + DatasetLayout.manifestFile
-            guard try Files.kind(of: manifest) == nil else {
-                return Problem(
-                    .destinationComplete,
-                    "\(destination) holds a finished dataset.",
-                    next: "Choose another destination, or remove it first."
-                )
-            }
-            return nil
         } catch {
             return Problem(
                 .sourceMissing,
-                "The folders cannot be examined: \(error).",
+                "\(source) cannot be examined: \(error).",
                 next: "Check the mount and the permissions on the coordinator's machine."
+            )
+        }
+        do throws(DestinationError) {
+            return try obstacle(atDestination: destination, modelID: modelID)
+        } catch {
+            return Problem(
+                .modelMissing,
+                "\(error.path) cannot be examined: \(error.reason).",
+                next: "Check the mount and the permissions, or the coordinator's key and endpoint."
             )
         }
     }
@@ -294,14 +312,14 @@ extension LocalCoordinator {
         }
     }
 
-    /// Adds what workers need to read samples that lie in S3.
+    /// Adds what workers need to read samples and models that lie in S3.
     private func withURLs(_ leases: [Lease]) async -> [Lease] {
-        guard let s3, leases.contains(where: { S3Location($0.source) != nil }) else {
-            return leases
-        }
+        guard let s3 else { return leases }
         return await blocking {
             leases.map { lease in
                 var lease = lease
+                lease.modelURL = self.destination(lease.destination)?
+                    .url(of: DatasetLayout.modelFile(id: lease.modelID))
                 lease.sampleURLs = S3Location(lease.source).map { location in
                     lease.samples.map {
                         s3.url(of: location.appending($0.name), seconds: Limits.urlSeconds)
@@ -312,15 +330,39 @@ extension LocalCoordinator {
         }
     }
 
+    /// Returns the requests with which a worker puts its output into S3.
+    package func urls(for upload: UploadRequest) async throws(APIError) -> UploadReply {
+        try upload.validate()
+        let lease = try await queue.held(upload.lease)
+        do {
+            try lease.admit(outputBytes: upload.bytes)
+        } catch {
+            throw .refused(error)
+        }
+        let name = DatasetLayout.shardFile(ordinal: lease.ordinal, sha256: upload.sha256)
+        let destination = try reachable(lease.destination)
+        let requests = try await blocking { () throws(APIError) in
+            try Self.retryable { () throws(DestinationError) in
+                try destination.upload(of: name, sha256: upload.sha256, bytes: upload.bytes)
+            }
+        }
+        guard let requests else {
+            throw .refused(.malformed("The output of \(lease.lease) goes into a folder."))
+        }
+        return requests
+    }
+
     package func complete(_ completion: Completion) async throws(APIError) -> CompletionReply {
         try completion.validate()
         guard let place = try await queue.place(of: completion.lease.shard) else {
             throw .refused(.fenced(completion.lease))
         }
         let file = DatasetLayout.shardFile(ordinal: place.ordinal, sha256: completion.sha256)
-        let path = place.destination + "/" + file
-        let mismatch = try await blocking { () throws(APIError) -> String? in
-            try Self.mismatch(of: path, with: completion)
+        let destination = try reachable(place.destination)
+        let mismatch = try await blocking { () throws(APIError) in
+            try Self.retryable { () throws(DestinationError) in
+                try Self.mismatch(of: file, in: destination, with: completion)
+            }
         }
         let reply = try await queue.perform(
             .complete(completion, mismatch: mismatch),
@@ -334,27 +376,41 @@ extension LocalCoordinator {
 
     /// Returns how the file in a shard's place differs from what the worker says; nil if not.
     private static func mismatch(
-        of path: String,
+        of file: String,
+        in destination: Destination,
         with completion: Completion
-    ) throws(APIError) -> String? {
-        do throws(SystemError) {
-            guard case .file(let bytes) = try Files.kind(of: path) else {
-                return "\(path) does not exist"
-            }
-            guard bytes == completion.bytes else {
-                return "\(path) has \(bytes) bytes, not \(completion.bytes)"
-            }
-            let found = try Files.digest(of: path)
-            guard found.sha256 == completion.sha256, found.bytes == bytes else {
-                return "\(path) has the digest \(found.sha256)"
-            }
-            return nil
+    ) throws(DestinationError) -> String? {
+        let path = destination.path(of: file)
+        guard let found = try destination.digest(of: file) else { return "\(path) does not exist" }
+        guard found.bytes == completion.bytes else {
+            return "\(path) has \(found.bytes) bytes, not \(completion.bytes)"
+        }
+        guard found.sha256 == completion.sha256 else {
+            return "\(path) has the digest \(found.sha256)"
+        }
+        return nil
+    }
+
+    /// The destination of a job that was accepted.
+    private func reachable(_ path: String) throws(APIError) -> Destination {
+        guard let destination = destination(path) else {
+            throw .refused(.noKey(.unavailable, path))
+        }
+        return destination
+    }
+
+    /// Does work on a destination; its errors ask the worker to come again.
+    private static func retryable<Value>(
+        _ work: () throws(DestinationError) -> Value
+    ) throws(APIError) -> Value {
+        do {
+            return try work()
         } catch {
             throw .refused(
                 Problem(
                     .unavailable,
-                    "\(path) cannot be read: \(error).",
-                    next: "Check the coordinator's mount; then complete again.",
+                    "\(error.path) cannot be examined: \(error.reason).",
+                    next: "Check the coordinator's mount, or its key and endpoint.",
                     retryAfterSeconds: Limits.heartbeatSeconds
                 )
             )
@@ -476,18 +532,19 @@ extension LocalCoordinator {
             let jobs = try await queue.jobs(where: [.sealing])
             guard let job = jobs.first(where: { $0.id == id }) else { return }
             let (shards, problems) = try await queue.content(of: id)
-            let digest = try await blocking { () throws(SystemError) in
-                try Sealer.seal(job, shards: shards, problems: problems)
+            let destination = try reachable(job.destination)
+            let digest = try await blocking { () throws(DestinationError) in
+                try Sealer.seal(job, in: destination, shards: shards, problems: problems)
             }
             try await queue.perform(.seal(id, datasetDigest: digest), now: clock.now)
-        } catch let error as SystemError {
-            logger.error("job \(id) cannot be sealed: \(error)")
+        } catch let error as DestinationError {
+            logger.error("job \(id) cannot be sealed: \(error.path): \(error.reason)")
             let failures = sealingFailures.withLock { failures in
                 failures[id, default: 0] += 1
                 return failures[id, default: 0]
             }
             if failures >= Limits.triesPerShard {
-                await abandon(id, "The manifest cannot be written: \(error).")
+                await abandon(id, "The manifest cannot be written: \(error.reason).")
             }
         } catch {
             logger.error("job \(id) cannot be sealed: \(error)")

@@ -16,10 +16,11 @@ package struct FolderPlane: DataPlane {
         "\(lease.destination)/\(DatasetLayout.modelFile(id: lease.modelID))"
     }
 
-    /// Whether the job's folders are here: the source, if it is one, and the model in the destination.
+    /// Whether the job's folders are here: the source, and the model in the destination, if these are
+    /// folders.
     package var isVisible: Bool {
         (lease.sampleURLs != nil || access(lease.source, R_OK | X_OK) == 0)
-            && access(modelPath, R_OK) == 0
+            && (lease.modelURL != nil || access(modelPath, R_OK) == 0)
     }
 
     package func model() throws(ModelStoreError) -> [UInt8] {

@@ -49,8 +49,8 @@ package final class Worker: Sendable {
     private let configuration: Configuration
     private let api: any CoordinatorAPI
     private let blobs: (any BlobAPI)?
-    /// Reads samples by URL.
-    private let downloads = HTTPClient()
+    /// Reads and writes by URLs that are signed.
+    private let transfers = HTTPClient()
     private let logger: Logger
     private let models: ModelStore
     private let pool: ComputePool
@@ -342,9 +342,20 @@ package final class Worker: Sendable {
 
     /// The way to the bytes of a lease.
     private func plane(for lease: Lease) -> any DataPlane {
-        let plane = planeWithoutURLs(for: lease)
-        guard let urls = lease.sampleURLs else { return plane }
-        return URLPlane(lease, urls: urls, rest: plane, http: downloads)
+        var plane = planeWithoutURLs(for: lease)
+        if let urls = lease.sampleURLs {
+            plane = SampleURLPlane(lease, urls: urls, rest: plane, http: transfers)
+        }
+        if let url = lease.modelURL, let blobs {
+            plane = DatasetURLPlane(
+                lease,
+                modelURL: url,
+                rest: plane,
+                api: blobs,
+                http: transfers
+            )
+        }
+        return plane
     }
 
     private func planeWithoutURLs(for lease: Lease) -> any DataPlane {

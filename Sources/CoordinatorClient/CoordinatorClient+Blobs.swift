@@ -59,6 +59,13 @@ extension CoordinatorClient: BlobAPI {
         }
     }
 
+    package func urls(for upload: UploadRequest) async throws(APIError) -> UploadReply {
+        let message = request(.uploadURLs, upload.lease, body: Wire.encode(upload))
+        return try await retrying(.infinity, Self.longestPauseSeconds) {
+            () async throws(APIError) in try Self.read(try await send(message))
+        }
+    }
+
     /// Asks how many bytes of an upload have come.
     private func uploaded(_ sha256: String, _ lease: LeaseID) async throws(APIError) -> Int {
         let response = try Self.checked(try await send(request(.blobState, sha256, of: lease)))

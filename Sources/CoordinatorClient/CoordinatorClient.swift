@@ -250,7 +250,7 @@ package final class CoordinatorClient: CoordinatorAPI {
     }
 
     /// The value of a 200, or the problem of anything else.
-    private static func read<Reply: Decodable>(
+    static func read<Reply: Decodable>(
         _ response: HTTPResponse
     ) throws(APIError) -> Reply {
         do {

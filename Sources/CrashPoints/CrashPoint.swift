@@ -33,6 +33,10 @@ package enum CrashPoint: String, CaseIterable, Sendable {
     case beforeStateRemoval
     case duringStateRemoval
 
+    // A worker whose output goes to S3.
+    /// A part of it is there, or all of it.
+    case duringUpload
+
     /// Ends the process if this is the step to end it at.
     package static func reached(_ point: CrashPoint) {
         guard point == chosen?.point else { return }

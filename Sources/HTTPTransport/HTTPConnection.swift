@@ -91,7 +91,7 @@ package final class HTTPConnection: @unchecked Sendable {
         var errorText = [CChar](repeating: 0, count: Int(CURL_ERROR_SIZE))
         var fields: UnsafeMutablePointer<curl_slist>?
         defer { curl_slist_free_all(fields) }
-        for header in request.headers + [(name: "Expect", value: "")] {
+        for header in request.headers + Self.withheld(from: request) {
             let line = header.value.isEmpty ? "\(header.name):" : "\(header.name): \(header.value)"
             fields = curl_slist_append(fields, line) ?? fields
         }
@@ -108,6 +108,13 @@ package final class HTTPConnection: @unchecked Sendable {
                 }
             }
         }
+        var status = 0
+        _ = curl_easy_getinfo_long(handle, CURLINFO_RESPONSE_CODE, &status)
+        let response = HTTPResponse(
+            status: status,
+            headers: transfer.headers,
+            body: transfer.body
+        )
         guard code == .ok else {
             let text = String(
                 decoding: errorText.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) },
@@ -116,12 +123,19 @@ package final class HTTPConnection: @unchecked Sendable {
             throw TransportError(
                 code: code,
                 url: request.url,
-                detail: text.isEmpty ? code.description : text
+                detail: text.isEmpty ? code.description : text,
+                partial: status == 0 ? nil : response
             )
         }
-        var status = 0
-        _ = curl_easy_getinfo_long(handle, CURLINFO_RESPONSE_CODE, &status)
-        return HTTPResponse(status: status, headers: transfer.headers, body: transfer.body)
+        return response
+    }
+
+    /// Header fields that libcurl would add by itself, without their values, so that it does not: it
+    /// takes every body for a form.
+    private static func withheld(from request: HTTPRequest) -> [(name: String, value: String)] {
+        ["Expect", "Content-Type"].filter { name in
+            !request.headers.contains { $0.name.lowercased() == name.lowercased() }
+        }.map { ($0, "") }
     }
 
     private func configure(

@@ -38,6 +38,12 @@ package struct HTTPResponse: Equatable, Sendable {
     /// Header fields by lower-case name; of a repeated field the last one.
     package let headers: [String: String]
     package let body: [UInt8]
+
+    package init(status: Int, headers: [String: String], body: [UInt8]) {
+        self.status = status
+        self.headers = headers
+        self.body = body
+    }
 }
 
 /// No answer came back: the transfer failed before a complete response was there.
@@ -46,6 +52,8 @@ package struct TransportError: Error, Equatable, Sendable {
     package let url: String
     /// libcurl's text for this transfer, for example "Failed to connect to localhost port 7878".
     package let detail: String
+    /// What had come of an answer when the transfer broke; nil when nothing had.
+    package let partial: HTTPResponse?
 
     /// Whether the same request may succeed later without anyone changing anything.
     package var isRetryable: Bool { code.isTransient }

@@ -1,4 +1,5 @@
-/// The bytes that a coordinator hands to a worker that shares no folder with it, and takes from it.
+/// The bytes that a coordinator hands to a worker that shares no folder with it, and takes from it
+/// or has it put elsewhere.
 ///
 /// Every call is for a lease that the worker holds. It goes on through a coordinator that is away
 /// until the task is cancelled.
@@ -10,6 +11,8 @@ package protocol BlobAPI: Sendable {
     func blob(_ sha256: String, for lease: LeaseID) async throws(APIError) -> [UInt8]
     /// Puts the lease's output in its place.
     func put(_ bytes: [UInt8], sha256: String, for lease: LeaseID) async throws(APIError)
+    /// Returns the requests that put the lease's output in its place in S3.
+    func urls(for upload: UploadRequest) async throws(APIError) -> UploadReply
 }
 
 /// A sample as it goes over the wire.

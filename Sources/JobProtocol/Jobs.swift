@@ -3,7 +3,7 @@ package struct SubmitRequest: Equatable, Codable, Sendable {
     /// Absolute path of the source folder on the coordinator's machine, or its place in S3:
     /// `s3://bucket/prefix`.
     package var source: String
-    /// Absolute path of the dataset folder, which holds the model file already.
+    /// Absolute path of the dataset folder, or its place in S3; it holds the model file already.
     package var destination: String
     /// SHA-256 of the model file, 64 lower-case hexadecimal digits.
     package var modelID: String

@@ -44,7 +44,8 @@ package struct Lease: Equatable, Codable, Sendable {
     package var ordinal: Int
     /// Absolute path of the source folder, or its place in S3: `s3://bucket/prefix`.
     package var source: String
-    /// Absolute path of the dataset folder, where model and shards lie (`DatasetLayout`).
+    /// Absolute path of the dataset folder, where model and shards lie (`DatasetLayout`), or its
+    /// place in S3.
     package var destination: String
     /// SHA-256 of the model file, 64 lower-case hexadecimal digits.
     package var modelID: String
@@ -58,6 +59,8 @@ package struct Lease: Equatable, Codable, Sendable {
     /// URLs under which anyone may read the samples for `Limits.urlSeconds`, in the same order; nil
     /// where the source is a folder.
     package var sampleURLs: [String]?
+    /// A URL under which anyone may read the model for as long; nil where the destination is a folder.
+    package var modelURL: String?
 
     package init(
         lease: LeaseID,

@@ -1,7 +1,7 @@
 /// Times, sizes and counts that both ends of the protocol keep to.
 package enum Limits {
     /// Version of the protocol; a worker of another version is refused.
-    package static let protocolVersion = 3
+    package static let protocolVersion = 4
 
     /// Life of a lease in seconds without a heartbeat, unless the coordinator is told otherwise.
     package static let leaseSeconds = 60
@@ -72,6 +72,9 @@ package enum Limits {
     package static let countCeiling: Int64 = 1 << 53
     /// Life of a URL in a lease, in seconds: longer than any shard takes.
     package static let urlSeconds = 6 * 3600
+    /// Bytes of an output that one signed request puts: an S3 service takes 10,000 parts, of 5 MiB to
+    /// 5 GiB but for the last.
+    package static let uploadPartBytes: Int64 = 64 << 20
     /// Longest path of a source or destination in bytes (PATH_MAX).
     package static let pathBytes = 4096
     /// Longest worker name in bytes.

@@ -19,7 +19,7 @@ package enum Route: String, CaseIterable, Sendable {
     case submit, jobs, job, explain, events, shards, pause, resume, cancel, retry
     case workers, register, heartbeat, selftest, pauseWorker, resumeWorker, drainWorker
     case lease, complete, clear, fail, release
-    case samples, blob, blobState, upload
+    case samples, blob, blobState, upload, uploadURLs
     case health, readiness, metrics, version
 }
 
@@ -39,7 +39,8 @@ extension Route {
         case .blobState: .head
         case .upload: .put
         case .submit, .pause, .resume, .cancel, .retry, .register, .heartbeat, .selftest,
-            .pauseWorker, .resumeWorker, .drainWorker, .lease, .complete, .clear, .fail, .release:
+            .pauseWorker, .resumeWorker, .drainWorker, .lease, .complete, .clear, .fail, .release,
+            .uploadURLs:
             .post
         }
     }
@@ -69,6 +70,7 @@ extension Route {
         case .release: "/v1/leases/{lease}/release"
         case .samples: "/v1/leases/{lease}/samples"
         case .blob, .blobState, .upload: "/v1/blobs/{sha256}"
+        case .uploadURLs: "/v1/leases/{lease}/upload"
         case .health: "/healthz"
         case .readiness: "/readyz"
         case .metrics: "/metrics"
@@ -82,7 +84,7 @@ extension Route {
         case .jobs, .job, .explain, .events, .shards, .workers, .metrics: .read
         case .submit, .pause, .resume, .cancel, .retry: .submit
         case .register, .heartbeat, .selftest, .lease, .complete, .clear, .fail, .release,
-            .samples, .blob, .blobState, .upload:
+            .samples, .blob, .blobState, .upload, .uploadURLs:
             .worker
         case .pauseWorker, .resumeWorker, .drainWorker: .admin
         case .health, .readiness, .version: nil

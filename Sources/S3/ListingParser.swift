@@ -30,6 +30,18 @@ final class ListingParser: NSObject, XMLParserDelegate {
         return String(text[start.upperBound..<end.lowerBound])
     }
 
+    /// Returns the keys and ids of a list of uploads whose keys are escaped as in URLs.
+    static func uploads(in bytes: [UInt8]) -> [(key: String, id: String)] {
+        String(decoding: bytes, as: UTF8.self).components(separatedBy: "<Upload>").dropFirst()
+            .compactMap { upload in
+                let bytes = Array(upload.utf8)
+                guard let key = text("Key", in: bytes), let id = text("UploadId", in: bytes) else {
+                    return nil
+                }
+                return (unescaped(key), id)
+            }
+    }
+
     func parser(
         _ parser: XMLParser,
         didStartElement name: String,
@@ -53,8 +65,8 @@ final class ListingParser: NSObject, XMLParserDelegate {
     ) {
         switch path.dropFirst().joined(separator: "/") {
         case "NextContinuationToken": listing.continuation = text
-        case "CommonPrefixes/Prefix": listing.prefixes.append(unescaped(text))
-        case "Contents/Key": key = unescaped(text)
+        case "CommonPrefixes/Prefix": listing.prefixes.append(Self.unescaped(text))
+        case "Contents/Key": key = Self.unescaped(text)
         case "Contents/Size":
             listing.objects.append(S3Object(key: key, bytes: Int64(text) ?? 0))
         default: break
@@ -65,7 +77,7 @@ final class ListingParser: NSObject, XMLParserDelegate {
         if path.isEmpty, name == "ListBucketResult" { isListing = true }
     }
 
-    private func unescaped(_ text: String) -> String {
+    private static func unescaped(_ text: String) -> String {
         text.replacingOccurrences(of: "+", with: " ").removingPercentEncoding ?? text
     }
 }

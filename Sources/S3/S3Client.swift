@@ -14,6 +14,10 @@ package struct S3Error: Error, Equatable, Sendable {
     package var isRetryable: Bool { status == 0 || status == 429 || status >= 500 }
 }
 
+extension S3Error: CustomStringConvertible {
+    package var description: String { message }
+}
+
 /// An object as a service tells it.
 package struct S3Object: Equatable, Sendable {
     package let key: String
@@ -36,7 +40,7 @@ package struct S3Listing: Equatable, Sendable {
     package init() {}
 }
 
-/// Objects of an S3 service: listing them, and URLs that let others read them.
+/// Objects of an S3 service: listing, reading and putting them, and URLs that let others do so.
 ///
 /// Requests are signed here (``S3Signer``) and sent by libcurl; they block their thread. What may
 /// pass is tried again.
@@ -46,7 +50,7 @@ package struct S3Client: Sendable {
     /// A transfer that moves less than a kilobyte a second for this long is begun anew, in seconds.
     static let stallSeconds = 30
 
-    private let configuration: S3Configuration
+    let configuration: S3Configuration
     private let signer: S3Signer
     private let http = HTTPClient()
 
@@ -78,26 +82,37 @@ package struct S3Client: Sendable {
         return listing
     }
 
-    /// Returns a URL with which anyone may read an object for some seconds.
-    package func url(of object: S3Location, seconds: Int) -> String {
-        let request = signer.presigned(
-            configuration.request("GET", object),
-            seconds: seconds,
-            date: Date()
-        )
-        return url(of: request)
+    /// Returns a URL with which anyone may send one kind of request for some seconds.
+    ///
+    /// - Parameters:
+    ///   - method: Of HTTP.
+    ///   - object: What the request is about.
+    ///   - query: Its parameters.
+    ///   - headers: Fields that have to be sent with these values.
+    ///   - seconds: How long, at most a week.
+    /// - Returns: The URL.
+    package func url(
+        _ method: String = "GET",
+        of object: S3Location,
+        query: [(name: String, value: String)] = [],
+        headers: [(name: String, value: String)] = [],
+        seconds: Int
+    ) -> String {
+        let request = configuration.request(method, object, query: query, headers: headers)
+        return url(of: signer.presigned(request, seconds: seconds, date: Date()))
     }
 
     private func url(of request: S3Request) -> String {
         "\(configuration.scheme)://\(request.host)\(request.target)"
     }
 
-    private func send(_ request: S3Request) throws(S3Error) -> HTTPResponse {
+    /// Sends a request until it succeeds or its failure will stay.
+    func send(_ request: S3Request, body: [UInt8]? = nil) throws(S3Error) -> HTTPResponse {
         var backoff = Backoff()
         var generator = SystemRandomNumberGenerator()
         while true {
             do throws(S3Error) {
-                return try sendOnce(request)
+                return try sendOnce(request, body)
             } catch {
                 let delay = backoff.nextDelaySeconds(using: &generator)
                 guard error.isRetryable, backoff.failures < Self.tries else { throw error }
@@ -106,12 +121,16 @@ package struct S3Client: Sendable {
         }
     }
 
-    private func sendOnce(_ request: S3Request) throws(S3Error) -> HTTPResponse {
-        let signed = signer.signed(request, payload: S3Signer.sha256([]), date: Date())
+    private func sendOnce(
+        _ request: S3Request,
+        _ body: [UInt8]?
+    ) throws(S3Error) -> HTTPResponse {
+        let signed = signer.signed(request, payload: S3Signer.sha256(body ?? []), date: Date())
         let message = HTTPRequest(
             method: request.method,
             url: url(of: signed),
             headers: signed.headers,
+            body: body,
             limit: .stall(seconds: Self.stallSeconds)
         )
         let response: HTTPResponse

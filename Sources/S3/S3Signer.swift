@@ -150,7 +150,14 @@ package struct S3Signer: Sendable {
         return request
     }
 
-    private func signature(of request: S3Request, payload: String, time: String) -> String {
+    /// Signs exactly what a request has.
+    ///
+    /// - Parameters:
+    ///   - request: With the header fields and parameters that name signer and time.
+    ///   - payload: As for ``signed(_:payload:date:)``.
+    ///   - time: Now, as `20130524T000000Z`.
+    /// - Returns: The signature in hexadecimal digits.
+    package func signature(of request: S3Request, payload: String, time: String) -> String {
         let headers = headers(of: request)
         let canonical = [
             request.method, URIEscaping.path(request.path), request.canonicalQuery,
@@ -161,7 +168,7 @@ package struct S3Signer: Sendable {
         ].joined(separator: "\n")
         let key = [String(time.prefix(8)), region, service, "aws4_request"]
             .reduce(Array("AWS4\(credentials.secretKey)".utf8)) { Self.authentication($1, key: $0) }
-        return hexadecimal(Self.authentication(text, key: key))
+        return S3Checksum.hexadecimal(Self.authentication(text, key: key))
     }
 
     /// The header fields to sign: names in lower case, in their order, values trimmed.
@@ -193,7 +200,7 @@ package struct S3Signer: Sendable {
 
     /// Returns SHA-256 in lower-case hexadecimal digits.
     package static func sha256(_ bytes: [UInt8]) -> String {
-        hexadecimal(SHA256.hash(data: bytes))
+        S3Checksum.hexadecimal(SHA256.hash(data: bytes))
     }
 
     /// Returns a moment as `20130524T000000Z`.
@@ -209,8 +216,4 @@ package struct S3Signer: Sendable {
             + digits(parts.tm_mday, 2) + "T" + digits(parts.tm_hour, 2)
             + digits(parts.tm_min, 2) + digits(parts.tm_sec, 2) + "Z"
     }
-}
-
-private func hexadecimal(_ bytes: some Sequence<UInt8>) -> String {
-    bytes.map { String($0 >> 4, radix: 16) + String($0 & 15, radix: 16) }.joined()
 }

@@ -45,17 +45,22 @@ struct Compress: AsyncParsableCommand {
                 "This version makes a dataset of one folder. Put the sources into one, or run it once for each."
             )
         }
+        if S3Location(output) != nil {
+            throw ValidationError(
+                "compress writes into a folder; flowpack submit -o \(output) writes to S3, and aws s3 cp --recursive copies a folder there."
+            )
+        }
     }
 
     /// The service of a source in S3; nil for a folder.
     private func s3() throws -> S3Client? {
-        guard S3Location(sourcePath(source[0])) != nil else { return nil }
+        guard S3Location(absolutePlace(source[0])) != nil else { return nil }
         return S3Client(try S3Configuration(endpoint: s3Endpoint))
     }
 
     func run() async throws {
         let job = LocalJob(
-            source: sourcePath(source[0]),
+            source: absolutePlace(source[0]),
             s3: try s3(),
             output: absolutePath(output),
             model: model,

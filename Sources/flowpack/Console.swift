@@ -137,7 +137,7 @@ func absolutePath(_ path: String) -> String {
     return resolved.count > 1 && resolved.hasSuffix("/") ? String(resolved.dropLast()) : resolved
 }
 
-/// The source that a user names: a place in S3, or the absolute path of a folder.
-func sourcePath(_ path: String) -> String {
+/// What a user names as source or destination: a place in S3, or the absolute path of a folder.
+func absolutePlace(_ path: String) -> String {
     S3Location(path)?.description ?? absolutePath(path)
 }

@@ -5,6 +5,7 @@ import Foundation
 import JobProtocol
 import Kernels
 import Raster
+import S3
 import Synchronization
 import Worker
 
@@ -15,6 +16,13 @@ struct OpenDataset {
     let modelBytes: Int
 
     init(_ path: String) throws {
+        if let location = S3Location(path) {
+            throw CommandFailure(
+                .usage,
+                "\(location) lies in S3; datasets are read from folders.",
+                next: "aws s3 cp --recursive \(location) DIR"
+            )
+        }
         let folder = absolutePath(path)
         let files = FileManager.default
         guard files.fileExists(atPath: folder) else {

@@ -78,6 +78,8 @@ struct CommandFailure: Error {
             self.init(.usage, error.message)
         case let error as S3ConfigurationError:
             self.init(.usage, error.message)
+        case let error as S3Error:
+            self.init(error.isRetryable ? .unreachable : .error, error.message)
         case let error as InstructionSetError:
             self.init(.usage, "\(error).", next: "flowpack selftest")
         case is CancellationError:

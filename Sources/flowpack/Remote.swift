@@ -3,6 +3,7 @@ import CoordinatorClient
 import Foundation
 import JobProtocol
 import Kernels
+import S3
 import Worker
 
 /// Which coordinator, and how to be let in.
@@ -52,17 +53,21 @@ struct Submit: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Gives a coordinator a folder to compress.",
         discussion: """
-            SRC and DST are paths on the coordinator's machine. Workers that see them under the same \
-            paths use them; others get the bytes from the coordinator. \
-            The model is copied to DST first. Submitting the same again returns the same job. Jobs \
-            of the same priority share the workers evenly.
+            SRC and DST are paths on the coordinator's machine, or s3://bucket/prefix. Workers that \
+            see the paths use them; others get the bytes from the coordinator, and those in S3 by \
+            signed URLs. The model is copied to DST first, which for S3 needs a key here too. \
+            Submitting the same again returns the same job. Jobs of the same priority share the \
+            workers evenly.
             """
     )
 
     @Argument(help: "Folder of images, or s3://bucket/prefix.", completion: .directory)
     var source: String
 
-    @Option(name: [.short, .customLong("output")], help: "Folder of the new dataset.")
+    @Option(
+        name: [.short, .customLong("output")],
+        help: "Folder of the new dataset, or s3://bucket/prefix."
+    )
     var output: String
 
     @Option(help: "Profile or model file.")
@@ -70,6 +75,9 @@ struct Submit: AsyncParsableCommand {
 
     @Option(help: "Source bytes of a shard, such as 64MiB.")
     var shardBytes = ByteSize(bytes: Limits.shardBytes)
+
+    @Option(help: "URL of the output's S3 service (default: AWS_ENDPOINT_URL, else AWS's own).")
+    var s3Endpoint: String?
 
     @Option(help: "-100 to 100; jobs with a larger number come first.")
     var priority = 0
@@ -92,15 +100,14 @@ struct Submit: AsyncParsableCommand {
 
     func run() async throws {
         let client = try coordinator.client(for: .submit)
-        let destination = absolutePath(output)
+        let destination = absolutePlace(output)
         let path = try ModelStore.path(ofModel: model)
         let bytes = try ModelStore.read(path)
         let id = try ModelStore(instructionSet: InstructionSet.best).load(bytes, path: path).id
-        try OutputFolder.makeFolders(destination)
-        _ = try placeFile(bytes, name: DatasetLayout.modelFile(id: id), in: destination)
+        try placeModel(bytes, id: id, in: destination)
         let reply = try await client.submit(
             SubmitRequest(
-                source: sourcePath(source),
+                source: absolutePlace(source),
                 destination: destination,
                 modelID: id,
                 shardBytes: shardBytes.bytes,
@@ -114,6 +121,17 @@ struct Submit: AsyncParsableCommand {
             Console.print(json: reply)
         } else {
             Console.print("\(reply.job)")
+        }
+    }
+
+    private func placeModel(_ bytes: [UInt8], id: String, in destination: String) throws {
+        let name = DatasetLayout.modelFile(id: id)
+        if let location = S3Location(destination) {
+            let client = S3Client(try S3Configuration(endpoint: s3Endpoint))
+            try client.put(bytes, at: location.appending(name))
+        } else {
+            try OutputFolder.makeFolders(destination)
+            _ = try placeFile(bytes, name: name, in: destination)
         }
     }
 }

@@ -46,8 +46,11 @@ struct CrashTests {
         )
     }
 
+    /// All but those of jobs with an output in S3.
+    private static let steps = CrashPoint.allCases.filter { $0 != .duringUpload }
+
     /// Every visit of the step is the end of a run, which the same command completes.
-    @Test(arguments: CrashPoint.allCases)
+    @Test(arguments: steps)
     func aRunThatIsLostAtAnyStepCompletesWithTheSameBytes(point: CrashPoint) throws {
         var visit = 1
         while true {

@@ -1,6 +1,7 @@
 import CoordinatorClient
 import JobProtocol
 import Synchronization
+import TestSupport
 import Testing
 
 private let worker = WorkerID(rawValue: "worker-1")

@@ -49,6 +49,10 @@ private final class FakeBlobs: BlobAPI {
         if let refusal { throw refusal }
         placed.withLock { $0[sha256] = bytes }
     }
+
+    func urls(for upload: UploadRequest) throws(APIError) -> UploadReply {
+        throw .unintelligible("not part of this test")
+    }
 }
 
 @Suite(.timeLimit(.minutes(5)))

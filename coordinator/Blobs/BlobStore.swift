@@ -158,7 +158,7 @@ extension BlobStore {
         private let partial: String
         private let path: String
         private let sha256: String
-        private let limitBytes: Int64
+        private let lease: Lease
 
         init(_ sha256: String, for lease: Lease) {
             folder = lease.destination + "/" + DatasetLayout.shardFolder
@@ -167,7 +167,7 @@ extension BlobStore {
                 lease.destination + "/"
                 + DatasetLayout.shardFile(ordinal: lease.ordinal, sha256: sha256)
             self.sha256 = sha256
-            limitBytes = 2 * lease.samples.reduce(overheadBytes) { $0 + $1.bytes }
+            self.lease = lease
         }
 
         /// Returns how much of it is there, and whether it is in its place.
@@ -179,13 +179,7 @@ extension BlobStore {
 
         /// Checks that a part may come.
         func admit(_ part: ContentRange) throws {
-            guard part.total <= limitBytes else {
-                throw Problem(
-                    .bodyTooLarge,
-                    "The output has \(part.total) bytes; \(limitBytes) are the most for its source.",
-                    next: "Look at the worker: a shard does not grow."
-                )
-            }
+            try lease.admit(outputBytes: part.total)
             let there = try state().bytes
             guard part.bytes.lowerBound <= there else {
                 throw Problem.malformed("The upload has \(there) bytes; go on from there.")
@@ -217,6 +211,20 @@ extension BlobStore {
             }
             // Whatever is there under this name has these bytes.
             _ = try Files.place(partial, at: path)
+        }
+    }
+}
+
+extension Lease {
+    /// Refuses an output that is too long for its source.
+    func admit(outputBytes: Int64) throws(Problem) {
+        let limitBytes = 2 * samples.reduce(BlobStore.overheadBytes) { $0 + $1.bytes }
+        guard outputBytes <= limitBytes else {
+            throw Problem(
+                .bodyTooLarge,
+                "The output has \(outputBytes) bytes; \(limitBytes) are the most for its source.",
+                next: "Look at the worker: a shard does not grow."
+            )
         }
     }
 }

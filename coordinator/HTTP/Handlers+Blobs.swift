@@ -2,6 +2,7 @@ import HTTPTypes
 import Hummingbird
 import JobProtocol
 import NIOCore
+import S3
 
 // Bytes for workers without a shared folder.
 extension Handlers {
@@ -123,7 +124,11 @@ extension Handlers {
         guard let lease = LeaseID(text) else {
             throw Problem.malformed("The parameter \(Route.leaseParameter) is no lease.")
         }
-        return try await coordinator.queue.held(lease)
+        let held = try await coordinator.queue.held(lease)
+        guard S3Location(held.destination) == nil else {
+            throw Problem.malformed("The dataset of \(lease) lies in S3, not on this machine.")
+        }
+        return held
     }
 
     private func digest(_ parameter: String) throws -> String {

@@ -149,6 +149,10 @@ struct Handlers: Sendable {
             return try await blobState(request, parameter)
         case .upload:
             return try await upload(request, parameter)
+        case .uploadURLs:
+            let wish = try await body(UploadRequest.self, of: request)
+            try require(wish.lease, is: parameter)
+            return .json(try await coordinator.urls(for: wish))
         case .health:
             return .text("ok\n", mediaType: "text/plain")
         case .readiness:

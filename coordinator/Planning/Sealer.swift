@@ -2,21 +2,22 @@ import Crypto
 import Foundation
 import JobProtocol
 
-/// Writes the manifest that makes a folder of shards a dataset.
+/// Writes the manifest that makes a dataset of a destination's shards.
 enum Sealer {
     /// Writes `manifest.json` and removes what interrupted workers left behind.
     ///
     /// - Returns: The dataset's digest.
-    /// - Throws: The error of the file system; then there is no manifest, or the old one.
+    /// - Throws: The destination's error; then there is no manifest, or the old one.
     static func seal(
         _ job: JobRecord,
+        in destination: Destination,
         shards: [ShardRecord],
         problems: [SampleProblem]
-    ) throws(SystemError) -> String {
-        try removeLeftovers(in: job.destination + "/" + DatasetLayout.shardFolder)
+    ) throws(DestinationError) -> String {
+        try destination.removeLeftovers()
         let manifest = manifest(of: job, shards: shards, problems: problems)
-        try Files.replace(
-            job.destination + "/" + DatasetLayout.manifestFile,
+        try destination.replace(
+            DatasetLayout.manifestFile,
             with: Wire.encode(manifest, isPretty: true) + [UInt8(ascii: "\n")]
         )
         return manifest.datasetDigest
@@ -52,22 +53,5 @@ enum Sealer {
             totals: DatasetManifest.Totals(content: content, outputBytes: outputBytes),
             problems: problems
         )
-    }
-
-    private static func removeLeftovers(in folder: String) throws(SystemError) {
-        guard let stream = opendir(folder) else {
-            // A dataset without a single shard has no folder for them.
-            if errno == ENOENT { return }
-            throw .current
-        }
-        defer { closedir(stream) }
-        while let entry = readdir(stream) {
-            let name = withUnsafePointer(to: &entry.pointee.d_name) { field in
-                field.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
-            }
-            if name.hasPrefix(DatasetLayout.partialPrefix) {
-                unlink(folder + "/" + name)
-            }
-        }
     }
 }

@@ -6,15 +6,12 @@ import S3
 extension SubmitRequest {
     /// - Throws: `malformedRequest`, naming the field.
     package func validate() throws(APIError) {
-        try require(
-            source.isNormalAbsolutePath
-                || S3Location(source) != nil && source.utf8.count <= Limits.pathBytes,
-            "source must be an absolute path without . or .., or s3://bucket/prefix"
-        )
-        try require(
-            destination.isNormalAbsolutePath,
-            "destination must be an absolute path without . or .."
-        )
+        for (name, place) in [("source", source), ("destination", destination)] {
+            try require(
+                place.isNormalAbsolutePath || place.isNormalLocation,
+                "\(name) must be an absolute path without . or .., or s3://bucket/prefix"
+            )
+        }
         try require(
             !(source + "/").hasPrefix(destination + "/")
                 && !(destination + "/").hasPrefix(source + "/"),
@@ -122,6 +119,13 @@ extension Completion {
     }
 }
 
+extension UploadRequest {
+    func validate() throws(APIError) {
+        try require(sha256.isDigest, "sha256 must be 64 lower-case hexadecimal digits")
+        try require(bytes > 0, "bytes must be positive")
+    }
+}
+
 extension FailureReport {
     func validate() throws(APIError) {
         try require(
@@ -140,6 +144,16 @@ extension Problem {
     static func malformed(_ detail: String) -> Problem {
         Problem(.malformedRequest, detail, next: "Correct the request; HTTPAPI.md describes it.")
     }
+
+    /// S3 is asked for, and there is no key.
+    static func noKey(_ code: Code, _ place: String) -> Problem {
+        Problem(
+            code,
+            "The coordinator has no key for \(place).",
+            next: "Start it with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY set.",
+            retryAfterSeconds: code.isRetryable ? Limits.heartbeatSeconds : nil
+        )
+    }
 }
 
 extension String {
@@ -150,6 +164,11 @@ extension String {
                 (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0)
                     || (UInt8(ascii: "a")...UInt8(ascii: "f")).contains($0)
             }
+    }
+
+    /// Whether this is a place in S3, without "/" at the end.
+    fileprivate var isNormalLocation: Bool {
+        S3Location(self)?.description == self && utf8.count <= Limits.pathBytes
     }
 
     /// Whether this is an absolute path without empty, "." or ".." components, and not the root.

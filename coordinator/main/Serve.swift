@@ -24,7 +24,7 @@ struct Serve: AsyncParsableCommand {
         discussion: """
             Every option can also be set in the environment: FLOWPACK_DATA, FLOWPACK_LISTEN, \
             FLOWPACK_TOKEN_FILE, FLOWPACK_LEASE_SECONDS, FLOWPACK_LOG_LEVEL. The option wins. \
-            Sources in S3 need a key, from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or \
+            Sources and outputs in S3 need a key, from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or \
             ~/.aws/credentials; workers need none.
             Exit codes: 0 shut down, 1 error, 2 usage, 3 another coordinator holds the folder, \
             8 the queue is damaged, 11 a newer release made it.
@@ -48,7 +48,7 @@ struct Serve: AsyncParsableCommand {
     var leaseSeconds: Int?
 
     @Option(
-        help: "URL of the S3 service of sources s3://… (default: AWS_ENDPOINT_URL, else AWS's own)"
+        help: "URL of the S3 service of places s3://… (default: AWS_ENDPOINT_URL, else AWS's own)"
     )
     var s3Endpoint: String?
 
@@ -84,7 +84,7 @@ struct Serve: AsyncParsableCommand {
         }
     }
 
-    /// The S3 service of sources; nil without a key, unless the user names a service.
+    /// The S3 service of sources and outputs; nil without a key, unless the user names a service.
     private func s3() throws(StartError) -> S3Client? {
         do throws(S3ConfigurationError) {
             return S3Client(try S3Configuration(endpoint: s3Endpoint))

@@ -3,9 +3,11 @@
     python s3_service.py PORT ACCESS_KEY SECRET_KEY
 
 Refuses with 403 a request whose signature, in its Authorization header or as URL, is not the one that
-botocore computes over it, or whose body is not the signed one. Ends with its standard input.
+botocore computes over it, and one with fields of S3's that are not signed; with 400 one whose body is not
+the signed one, or has not the checksum that it names, which moto believes. Ends with its standard input.
 """
 
+import base64
 import hashlib
 import io
 import sys
@@ -25,6 +27,10 @@ TIME_FORMAT = "%Y%m%dT%H%M%SZ"
 
 class Refusal(Exception):
     """Why a request is not let in."""
+
+
+class WrongBody(Refusal):
+    """The body is not what the request says."""
 
 
 def fields(header: str) -> dict[str, str]:
@@ -52,7 +58,13 @@ def check(request: Request, target: str, credentials: Credentials) -> None:
         time, body_hash = request.headers["x-amz-date"], request.headers["x-amz-content-sha256"]
         lifetime = timedelta(minutes=15)
         if body_hash != hashlib.sha256(request.get_data()).hexdigest():
-            raise Refusal("the body is not the signed one")
+            raise WrongBody("the body is not the signed one")
+    unsigned = {name.lower() for name in request.headers.keys()} - set(names.split(";"))
+    if any(name.startswith("x-amz-") for name in unsigned):
+        raise Refusal(f"not all fields are signed: {sorted(unsigned)}")
+    checksum = request.headers.get("x-amz-checksum-sha256")
+    if checksum not in (None, base64.b64encode(hashlib.sha256(request.get_data()).digest()).decode()):
+        raise WrongBody("the body has another checksum")
     access_key, _, region, service, _ = scope.split("/")
     if access_key != credentials.access_key or service != "s3":
         raise Refusal("the key is unknown")
@@ -82,8 +94,9 @@ def main() -> None:
             check(request, environ["REQUEST_URI"], credentials)
         except (Refusal, KeyError, ValueError) as reason:
             print(f"{request.method} {environ['REQUEST_URI']}: {reason!r}", file=sys.stderr)
-            body = f"<Error><Code>SignatureDoesNotMatch</Code><Message>{reason}</Message></Error>"
-            return Response(body, 403, mimetype="application/xml")(environ, start_response)
+            status, code = (400, "BadDigest") if isinstance(reason, WrongBody) else (403, "SignatureDoesNotMatch")
+            body = f"<Error><Code>{code}</Code><Message>{reason}</Message></Error>"
+            return Response(body, status, mimetype="application/xml")(environ, start_response)
         return service(environ, start_response)
 
     server = make_server("127.0.0.1", port, application, threaded=True)

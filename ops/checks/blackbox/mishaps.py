@@ -38,7 +38,7 @@ class Crashes:
 
     def __init__(self, fleet):
         source = (ROOT / "Sources/CrashPoints/CrashPoint.swift").read_text()
-        worker, coordinator, _ = source.split("    // ")[1:]
+        worker, coordinator, *_ = source.split("    // ")[1:]
         self.ahead = {"worker": cases(worker), "coordinator": cases(coordinator)}
         self.missing = set(cases(worker) + cases(coordinator))
         self.lost = []

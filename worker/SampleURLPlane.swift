@@ -3,7 +3,7 @@ package import JobProtocol
 import Synchronization
 
 /// Samples by URLs that came with the lease, such as those of a bucket; the rest by another way.
-package struct URLPlane: DataPlane {
+package struct SampleURLPlane: DataPlane {
     private let lease: Lease
     private let urls: [String]
     private let rest: any DataPlane
@@ -42,6 +42,11 @@ package struct URLPlane: DataPlane {
         case 200: return response.body
         case 404:
             throw DataPlaneError(.sample(isPermanent: true), "cannot read \(place): it is gone")
+        case 412:
+            throw DataPlaneError(
+                .sample(isPermanent: false),
+                "cannot read \(place): it was changed while it was read"
+            )
         default:
             // Not the URL: whoever has it may read.
             throw DataPlaneError(.way, "cannot read \(place): HTTP status \(response.status)")
@@ -59,12 +64,6 @@ private actor Downloads {
 
     /// URLs that are fetched at a time.
     private static let width = 16
-    /// Tries of a URL.
-    private static let tries = 5
-    /// Longest sample, in bytes.
-    private static let replyLimitBytes = 16 << 30
-    /// A transfer that moves less than a kilobyte a second for this long is begun anew, in seconds.
-    private static let stallSeconds = 30
 
     private let urls: [String]
     private let http: HTTPClient
@@ -83,9 +82,8 @@ private actor Downloads {
     /// Returns the answer of a URL; asked for once each, about in order.
     func response(_ index: Int) async -> Result {
         while next < urls.count, next <= index || next < index + Self.width {
-            var request = HTTPRequest(url: urls[next], limit: .stall(seconds: Self.stallSeconds))
-            request.replyLimitBytes = Self.replyLimitBytes
-            tasks[next] = Task { [http] in await Self.fetch(request, http) }
+            let url = urls[next]
+            tasks[next] = Task { [http] in await SignedTransfer.fetch(url, http) }
             next += 1
         }
         guard let task = tasks.removeValue(forKey: index) else {
@@ -95,28 +93,6 @@ private actor Downloads {
             await task.value
         } onCancel: {
             task.cancel()
-        }
-    }
-
-    private static func fetch(_ request: HTTPRequest, _ http: HTTPClient) async -> Result {
-        var backoff = Backoff()
-        var generator = SystemRandomNumberGenerator()
-        while true {
-            let result: Result
-            do throws(TransportError) {
-                result = .success(try await http.send(request))
-            } catch {
-                result = .failure(error)
-            }
-            let mayPass =
-                switch result {
-                case .success(let response): response.status == 429 || response.status >= 500
-                case .failure(let error): error.isRetryable
-                }
-            let delay = backoff.nextDelaySeconds(using: &generator)
-            guard mayPass, backoff.failures < tries,
-                (try? await Task.sleep(for: .seconds(delay))) != nil
-            else { return result }
         }
     }
 }

@@ -2,19 +2,20 @@ import Foundation
 import Glibc
 import Synchronization
 
-/// A small HTTP/1.1 server on a loopback socket, for tests of the client.
+/// A small HTTP/1.1 server on a loopback socket, for tests of clients.
 ///
 /// One thread for each connection, keep-alive, bodies by Content-Length.
-final class SocketServer: Sendable {
-    struct Request: Sendable {
-        let method: String
-        let path: String
+package final class SocketServer: Sendable {
+    package struct Request: Sendable {
+        package let method: String
+        package let path: String
         /// By lower-case name.
-        let headers: [String: String]
-        let body: [UInt8]
+        package let headers: [String: String]
+        package let body: [UInt8]
     }
 
-    enum Reply: Sendable {
+    package enum Reply: Sendable {
+        /// An answer to HEAD has the length of the body, but not the body.
         case response(status: Int, headers: [String: String] = [:], body: String = "")
         /// These bytes and then the end of the connection.
         case raw(String)
@@ -74,7 +75,8 @@ final class SocketServer: Sendable {
                 case .response(let status, let headers, let body):
                     var head = "HTTP/1.1 \(status) Reason\r\nContent-Length: \(body.utf8.count)\r\n"
                     for (name, value) in headers { head += "\(name): \(value)\r\n" }
-                    guard SocketServer.send("\(head)\r\n\(body)", connection) else { return }
+                    let content = request.method == "HEAD" ? "" : body
+                    guard SocketServer.send("\(head)\r\n\(content)", connection) else { return }
                 case .raw(let text):
                     _ = SocketServer.send(text, connection)
                     return
@@ -85,17 +87,17 @@ final class SocketServer: Sendable {
         }
     }
 
-    let port: Int
+    package let port: Int
     private let listener: Int32
     private let shared: Shared
 
-    var url: String { "http://127.0.0.1:\(port)" }
-    var requests: [Request] { shared.state.withLock(\.requests) }
+    package var url: String { "http://127.0.0.1:\(port)" }
+    package var requests: [Request] { shared.state.withLock(\.requests) }
     /// How many connections were accepted.
-    var connectionCount: Int { shared.state.withLock(\.connectionCount) }
+    package var connectionCount: Int { shared.state.withLock(\.connectionCount) }
 
     /// Listens; `handler` gives the reply to a request, `index` counts requests from 0.
-    init(_ handler: @escaping @Sendable (Request, _ index: Int) -> Reply) {
+    package init(_ handler: @escaping @Sendable (Request, _ index: Int) -> Reply) {
         let shared = Shared(handler)
         let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
         var address = sockaddr_in()
