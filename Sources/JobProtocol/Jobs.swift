@@ -33,6 +33,21 @@ package struct SubmitRequest: Equatable, Codable, Sendable {
         self.maxWorkers = maxWorkers
         self.idempotencyKey = idempotencyKey
     }
+
+    /// Reads a request, in which only source, destination and model have to be named.
+    package init(from decoder: any Decoder) throws {
+        let fields = try decoder.container(keyedBy: CodingKeys.self)
+        self.init(
+            source: try fields.decode(String.self, forKey: .source),
+            destination: try fields.decode(String.self, forKey: .destination),
+            modelID: try fields.decode(String.self, forKey: .modelID),
+            shardBytes: try fields.decodeIfPresent(Int64.self, forKey: .shardBytes)
+                ?? Limits.shardBytes,
+            priority: try fields.decodeIfPresent(Int.self, forKey: .priority) ?? 0,
+            maxWorkers: try fields.decodeIfPresent(Int.self, forKey: .maxWorkers),
+            idempotencyKey: try fields.decodeIfPresent(String.self, forKey: .idempotencyKey)
+        )
+    }
 }
 
 /// The job that a request made, or that an earlier equal request had made.

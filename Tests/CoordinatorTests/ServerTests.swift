@@ -135,6 +135,28 @@ struct ServerTests {
         }
     }
 
+    @Test func aSubmissionNamesSourceDestinationAndModelAndNoMore() async throws {
+        try await withTemporaryFolder { folder in
+            let model = digest("d")
+            try write("image", to: folder + "/in/a.png")
+            try write("model", to: "\(folder)/out/\(DatasetLayout.modelFile(id: model))")
+            let least =
+                #"{"source":"\#(folder)/in","destination":"\#(folder)/out","modelID":"\#(model)"}"#
+            try await withServer { client in
+                let reply = try decode(
+                    SubmitReply.self,
+                    try await send(.submit, body: least, to: client)
+                )
+                let status = try decode(
+                    JobStatus.self,
+                    try await send(.job, reply.job, to: client)
+                )
+                #expect(status.priority == 0)
+                #expect(status.maxWorkers == nil)
+            }
+        }
+    }
+
     @Test func aBodyThatIsTooLargeIsRefused() async throws {
         try await withServer { client in
             let body = String(repeating: " ", count: Limits.requestBytes + 1)
