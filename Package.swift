@@ -87,14 +87,18 @@ let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
 let grdb = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
 let httpTypes = Target.Dependency.product(name: "HTTPTypes", package: "swift-http-types")
 let hummingbird = Target.Dependency.product(name: "Hummingbird", package: "hummingbird")
+let hummingbirdCore = Target.Dependency.product(name: "HummingbirdCore", package: "hummingbird")
+let hummingbirdTLS = Target.Dependency.product(name: "HummingbirdTLS", package: "hummingbird")
 let hummingbirdTesting = Target.Dependency.product(
     name: "HummingbirdTesting",
     package: "hummingbird"
 )
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let nioCore = Target.Dependency.product(name: "NIOCore", package: "swift-nio")
+let nioHTTPTypes = Target.Dependency.product(name: "NIOHTTPTypes", package: "swift-nio-extras")
 let nioHTTP1 = Target.Dependency.product(name: "NIOHTTP1", package: "swift-nio")
 let nioPosix = Target.Dependency.product(name: "NIOPosix", package: "swift-nio")
+let nioSSL = Target.Dependency.product(name: "NIOSSL", package: "swift-nio-ssl")
 let unixSignals = Target.Dependency.product(
     name: "UnixSignals",
     package: "swift-service-lifecycle"
@@ -119,6 +123,8 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-http-types", from: "1.8.0"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.0"),
+        .package(url: "https://github.com/apple/swift-nio-extras", from: "1.35.0"),
+        .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.0"),
         .package(
             url: "https://github.com/swift-server/swift-service-lifecycle",
             from: "2.13.0"
@@ -156,8 +162,9 @@ let package = Package(
             path: "coordinator",
             exclude: ["main"],
             [
-                "CrashPoints", "JobProtocol", "S3", hummingbird, httpTypes, grdb, crypto, logging,
-                lifecycle, nioCore, nioPosix,
+                "CrashPoints", "JobProtocol", "S3", hummingbird, hummingbirdCore,
+                hummingbirdTLS, httpTypes, grdb, crypto, logging, lifecycle, nioCore, nioHTTPTypes,
+                nioPosix, nioSSL,
             ]
         ),
         // Where the two meet.
@@ -210,7 +217,7 @@ let package = Package(
             "Coordinator",
             [
                 "Coordinator", "JobProtocol", "S3", crypto, grdb, hummingbird,
-                hummingbirdTesting, httpTypes, logging,
+                hummingbirdTesting, httpTypes, logging, nioCore,
             ]
         ),
         tests("Simulation", ["Coordinator", "JobProtocol", grdb]),

@@ -39,6 +39,7 @@ package enum Server {
     ///   - coordinator: Answers the requests; its `run` has to go on beside the server.
     ///   - address: Where to listen.
     ///   - tokens: Who may do what; nil lets everyone do everything, on a loopback address only.
+    ///   - limits: How many connections there may be, and how slow.
     ///   - logger: Takes what goes wrong.
     ///   - onListening: Called with the port once connections are accepted.
     /// - Returns: The server; it serves when it is run.
@@ -47,6 +48,7 @@ package enum Server {
         coordinator: LocalCoordinator,
         listen address: ListenAddress,
         tokens: Tokens?,
+        limits: ConnectionLimits = ConnectionLimits(),
         logger: Logger,
         onListening: @escaping @Sendable (_ port: Int) -> Void = { _ in }
     ) throws(StartError) -> some ApplicationProtocol {
@@ -62,8 +64,15 @@ package enum Server {
             counter: RequestCounter(),
             logger: logger
         )
+        let connections = ConnectionCounter(limits: limits, logger: logger)
         return Application(
             router: router(handlers),
+            server: .http1(
+                configuration: HTTP1Channel.Configuration(
+                    additionalChannelHandlers: [ConnectionHandler(connections)],
+                    idleTimeout: limits.idle
+                )
+            ),
             configuration: ApplicationConfiguration(
                 address: .hostname(address.host, port: address.port),
                 serverName: "flowpack/\(Release.version)"

@@ -22,7 +22,7 @@ struct Serve: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Serves the job queue over HTTP until SIGTERM or SIGINT.",
         discussion: """
-            Every option can also be set in the environment: FLOWPACK_DATA, FLOWPACK_LISTEN, \
+            Some options can also be set in the environment: FLOWPACK_DATA, FLOWPACK_LISTEN, \
             FLOWPACK_TOKEN_FILE, FLOWPACK_LEASE_SECONDS, FLOWPACK_LOG_LEVEL. The option wins. \
             Sources and outputs in S3 need a key, from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or \
             ~/.aws/credentials; workers need none.
@@ -52,6 +52,14 @@ struct Serve: AsyncParsableCommand {
     )
     var s3Endpoint: String?
 
+    @Option(
+        help: """
+            Most connections at a time; a worker has two or three. (default: 65536, or what the \
+            limit of open files leaves room for)
+            """
+    )
+    var maxConnections: Int?
+
     @Option(help: "trace, debug, info, notice, warning, error, critical. (default: info)")
     var logLevel: String?
 
@@ -72,16 +80,36 @@ struct Serve: AsyncParsableCommand {
         guard let logLevel = Logger.Level(rawValue: level) else {
             throw ValidationError("\"\(level)\" is not a log level.")
         }
+        let limits = try connectionLimits()
         var logger = Logger(label: "flowpack-coordinator") {
             StreamLogHandler.standardError(label: $0)
         }
         logger.logLevel = logLevel
         do throws(StartError) {
-            try await serve(data.folder, address, tokenFile, leaseSeconds, logger)
+            try await serve(data.folder, address, tokenFile, leaseSeconds, limits, logger)
         } catch {
             logger.critical("\(error.message)")
             throw error.exitCode
         }
+    }
+
+    /// Raises the limit of open files, and returns how many connections it leaves room for.
+    private func connectionLimits() throws -> ConnectionLimits {
+        let files = OpenFiles.raiseLimit()
+        let room = OpenFiles.connections(within: files)
+        var limits = ConnectionLimits()
+        if let maxConnections {
+            guard (1...room).contains(maxConnections) else {
+                throw ValidationError(
+                    "--max-connections takes 1 to \(room) with the limit of \(files) open files; "
+                        + "raise that (ulimit -Hn, LimitNOFILE= of systemd), or name fewer."
+                )
+            }
+            limits.connections = maxConnections
+        } else {
+            limits.connections = min(limits.connections, room)
+        }
+        return limits
     }
 
     /// The S3 service of sources and outputs; nil without a key, unless the user names a service.
@@ -99,6 +127,7 @@ struct Serve: AsyncParsableCommand {
         _ address: ListenAddress,
         _ tokenFile: String?,
         _ leaseSeconds: Int,
+        _ limits: ConnectionLimits,
         _ logger: Logger
     ) async throws(StartError) {
         var tokens: Tokens?
@@ -119,6 +148,7 @@ struct Serve: AsyncParsableCommand {
             coordinator: coordinator,
             listen: address,
             tokens: tokens,
+            limits: limits,
             logger: logger,
             onListening: { port in
                 logger.notice("listening on http://\(address.host):\(port), queue in \(data)")
