@@ -195,7 +195,10 @@ let package = Package(
         program(
             "flowpack-worker",
             path: "worker/main",
-            ["CoordinatorClient", "JobProtocol", "Kernels", "Worker", argumentParser, logging]
+            [
+                "CoordinatorClient", "HTTPTransport", "JobProtocol", "Kernels", "Worker",
+                argumentParser, logging,
+            ]
         ),
         // Tests, one target for each module.
         module("TestSupport", path: "Tests/TestSupport", []),
@@ -232,7 +235,10 @@ let package = Package(
         ),
         tests(
             "Command",
-            ["CrashPoints", "JobProtocol", "flowpack", "flowpack-coordinator", "flowpack-worker"]
+            [
+                "CrashPoints", "HTTPTransport", "JobProtocol", "flowpack", "flowpack-coordinator",
+                "flowpack-worker",
+            ]
         ),
     ]
 )

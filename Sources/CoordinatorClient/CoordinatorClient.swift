@@ -1,5 +1,5 @@
 import Foundation
-import HTTPTransport
+package import HTTPTransport
 package import JobProtocol
 
 /// A coordinator at the other end of an HTTP connection.
@@ -13,6 +13,8 @@ package final class CoordinatorClient: CoordinatorAPI {
         package var url: String
         /// Bearer token; nil for a coordinator that asks for none.
         package var token: String?
+        /// Whom to trust behind an `https` URL, and by what to be known there.
+        package var tls: TLSFiles
         /// How long to try again before giving up, in seconds of waiting.
         package var patienceSeconds: Double
 
@@ -20,6 +22,7 @@ package final class CoordinatorClient: CoordinatorAPI {
         package init(
             url: String,
             token: String?,
+            tls: TLSFiles = TLSFiles(),
             patienceSeconds: Double = 10
         ) throws(ClientConfigurationError) {
             let trimmed = url.hasSuffix("/") ? String(url.dropLast()) : url
@@ -30,6 +33,7 @@ package final class CoordinatorClient: CoordinatorAPI {
             else { throw .badURL(url) }
             self.url = trimmed
             self.token = token
+            self.tls = tls
             self.patienceSeconds = patienceSeconds
         }
     }
@@ -40,9 +44,9 @@ package final class CoordinatorClient: CoordinatorAPI {
     static let heartbeatTimeoutSeconds = 10.0
 
     private let configuration: Configuration
-    private let http = HTTPClient()
+    private let http: HTTPClient
     /// Heartbeats have handles of their own: no other call can be in their way.
-    private let heartbeats = HTTPClient()
+    private let heartbeats: HTTPClient
     private let sleep: @Sendable (_ seconds: Double) async throws -> Void
 
     /// A client; `sleep` waits between two tries, and tests pass their own.
@@ -53,6 +57,8 @@ package final class CoordinatorClient: CoordinatorAPI {
         }
     ) {
         self.configuration = configuration
+        http = HTTPClient(tls: configuration.tls)
+        heartbeats = HTTPClient(tls: configuration.tls)
         self.sleep = sleep
     }
 
@@ -313,8 +319,16 @@ package enum ClientConfigurationError: Error, Equatable, Sendable {
 extension APIError {
     init(_ error: TransportError) {
         self =
-            error.isRetryable || error.code == .abortedByCallback
-            ? .unreachable(error.description) : .unintelligible(error.description)
+            switch error.code {
+            case .peerFailedVerification:
+                .unintelligible("\(error). Name the authority of its certificate with --ca-file.")
+            case .certificateProblem:
+                .unintelligible("\(error). Look at --client-certificate and --client-key.")
+            case .abortedByCallback: .unreachable(error.description)
+            default:
+                error.isRetryable
+                    ? .unreachable(error.description) : .unintelligible(error.description)
+            }
     }
 
     /// What the server asked to wait.

@@ -22,13 +22,15 @@ package struct CurlCode: RawRepresentable, Equatable, Sendable {
     package static let timedOut = CurlCode(CURLE_OPERATION_TIMEDOUT)
     package static let gotNothing = CurlCode(CURLE_GOT_NOTHING)
     package static let abortedByCallback = CurlCode(CURLE_ABORTED_BY_CALLBACK)
+    package static let certificateProblem = CurlCode(CURLE_SSL_CERTPROBLEM)
     package static let peerFailedVerification = CurlCode(CURLE_PEER_FAILED_VERIFICATION)
+    package static let badAuthorityFile = CurlCode(CURLE_SSL_CACERT_BADFILE)
 
     /// Whether the same request may succeed later without anyone changing anything.
     package var isTransient: Bool {
         switch self {
         case .ok, .unsupportedProtocol, .malformedURL, .writeError, .abortedByCallback,
-            .peerFailedVerification:
+            .certificateProblem, .peerFailedVerification, .badAuthorityFile:
             false
         default:
             true

@@ -11,8 +11,11 @@ package final class HTTPClient: Sendable {
     private static let idleLimit = 16
 
     private let idle = Mutex<[HTTPConnection]>([])
+    private let tls: TLSFiles
 
-    package init() {}
+    package init(tls: TLSFiles = TLSFiles()) {
+        self.tls = tls
+    }
 
     /// Returns the response, whatever its status; throws when none came back.
     package func send(_ request: HTTPRequest) async throws(TransportError) -> HTTPResponse {
@@ -40,7 +43,7 @@ package final class HTTPClient: Sendable {
         _ request: HTTPRequest,
         cancellation: TransferCancellation = TransferCancellation()
     ) throws(TransportError) -> HTTPResponse {
-        let connection = idle.withLock { $0.popLast() } ?? HTTPConnection()
+        let connection = idle.withLock { $0.popLast() } ?? HTTPConnection(tls: tls)
         defer {
             idle.withLock { connections in
                 if connections.count < Self.idleLimit { connections.append(connection) }

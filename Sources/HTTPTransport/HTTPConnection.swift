@@ -26,6 +26,7 @@ package final class HTTPConnection: @unchecked Sendable {
     package static let connectTimeoutSeconds = 10.0
 
     private let handle: UnsafeMutableRawPointer
+    private let tls: TLSFiles
 
     /// libcurl's process-wide start, once.
     private static let isGlobalStateReady: Bool = {
@@ -35,12 +36,13 @@ package final class HTTPConnection: @unchecked Sendable {
     /// libcurl's own version line, such as "libcurl/7.88.1 OpenSSL/3.0.17 zlib/1.2.13".
     package static var libraryVersion: String { String(cString: curl_version()) }
 
-    package init() {
+    package init(tls: TLSFiles = TLSFiles()) {
         precondition(Self.isGlobalStateReady, "libcurl starts")
         guard let handle = curl_easy_init() else {
             preconditionFailure("libcurl has memory for an easy handle")
         }
         self.handle = handle
+        self.tls = tls
     }
 
     deinit {
@@ -147,6 +149,9 @@ package final class HTTPConnection: @unchecked Sendable {
     ) {
         set(CURLOPT_URL, request.url)
         set(CURLOPT_PROTOCOLS_STR, "http,https")
+        if let authorities = tls.authorities { set(CURLOPT_CAINFO, authorities) }
+        if let certificate = tls.certificate { set(CURLOPT_SSLCERT, certificate) }
+        if let key = tls.key { set(CURLOPT_SSLKEY, key) }
         set(CURLOPT_NOSIGNAL, 1)
         set(CURLOPT_TCP_KEEPALIVE, 1)
         set(CURLOPT_CONNECTTIMEOUT_MS, Int(Self.connectTimeoutSeconds * 1_000))

@@ -1,6 +1,7 @@
 import ArgumentParser
 import CoordinatorClient
 import Foundation
+import HTTPTransport
 import JobProtocol
 import Kernels
 import S3
@@ -14,6 +15,15 @@ struct CoordinatorOptions: ParsableArguments {
     @Option(help: "File with a token (default: FLOWPACK_TOKEN_FILE).")
     var tokenFile: String?
 
+    @Option(help: "Authorities to trust, in PEM (default: FLOWPACK_CA_FILE, or the system's).")
+    var caFile: String?
+
+    @Option(help: "Certificate to be known by (default: FLOWPACK_CLIENT_CERTIFICATE).")
+    var clientCertificate: String?
+
+    @Option(help: "Its key, unless in the same file (default: FLOWPACK_CLIENT_KEY).")
+    var clientKey: String?
+
     func client(for scope: TokenScope) throws -> CoordinatorClient {
         let environment = ProcessInfo.processInfo.environment
         guard let url = coordinator ?? environment["FLOWPACK_COORDINATOR"], !url.isEmpty else {
@@ -25,7 +35,12 @@ struct CoordinatorOptions: ParsableArguments {
         }
         let file = tokenFile ?? environment["FLOWPACK_TOKEN_FILE"]
         let token = try file.map { try TokenFile.read(path: $0, for: scope) }
-        return CoordinatorClient(try .init(url: url, token: token))
+        let tls = TLSFiles(
+            authorities: caFile ?? environment["FLOWPACK_CA_FILE"],
+            certificate: clientCertificate ?? environment["FLOWPACK_CLIENT_CERTIFICATE"],
+            key: clientKey ?? environment["FLOWPACK_CLIENT_KEY"]
+        )
+        return CoordinatorClient(try .init(url: url, token: token, tls: tls))
     }
 }
 

@@ -1,4 +1,6 @@
 package import Hummingbird
+import HummingbirdCore
+import HummingbirdTLS
 package import JobProtocol
 package import Logging
 
@@ -39,15 +41,18 @@ package enum Server {
     ///   - coordinator: Answers the requests; its `run` has to go on beside the server.
     ///   - address: Where to listen.
     ///   - tokens: Who may do what; nil lets everyone do everything, on a loopback address only.
+    ///   - tls: For `https`; nil for `http`.
     ///   - limits: How many connections there may be, and how slow.
     ///   - logger: Takes what goes wrong.
     ///   - onListening: Called with the port once connections are accepted.
     /// - Returns: The server; it serves when it is run.
-    /// - Throws: `StartError.refused` for an address that others can reach, without tokens.
+    /// - Throws: `StartError.refused` for an address that others can reach, without tokens;
+    ///   `unusable` for files of `tls`.
     package static func make(
         coordinator: LocalCoordinator,
         listen address: ListenAddress,
         tokens: Tokens?,
+        tls: ServerTLS? = nil,
         limits: ConnectionLimits = ConnectionLimits(),
         logger: Logger,
         onListening: @escaping @Sendable (_ port: Int) -> Void = { _ in }
@@ -64,15 +69,9 @@ package enum Server {
             counter: RequestCounter(),
             logger: logger
         )
-        let connections = ConnectionCounter(limits: limits, logger: logger)
         return Application(
             router: router(handlers),
-            server: .http1(
-                configuration: HTTP1Channel.Configuration(
-                    additionalChannelHandlers: [ConnectionHandler(connections)],
-                    idleTimeout: limits.idle
-                )
-            ),
+            server: try builder(tls, ConnectionCounter(limits: limits, logger: logger)),
             configuration: ApplicationConfiguration(
                 address: .hostname(address.host, port: address.port),
                 serverName: "flowpack/\(Release.version)"
@@ -80,6 +79,25 @@ package enum Server {
             onServerRunning: { onListening($0.localAddress?.port ?? address.port) },
             logger: logger
         )
+    }
+
+    /// What is between a socket and the requests.
+    private static func builder(
+        _ tls: ServerTLS?,
+        _ counter: ConnectionCounter
+    ) throws(StartError) -> HTTPServerBuilder {
+        let http = HTTPServerBuilder.http1(
+            configuration: HTTP1Channel.Configuration(
+                additionalChannelHandlers: [ConnectionHandler(counter)],
+                idleTimeout: counter.limits.idle
+            )
+        )
+        guard let configuration = try tls?.configuration() else { return http }
+        do {
+            return try .tls(http, tlsConfiguration: configuration)
+        } catch {
+            throw .refused(reason: "TLS cannot be set up: \(error).")
+        }
     }
 
     private static func router(_ handlers: Handlers) -> Router<BasicRequestContext> {

@@ -39,6 +39,17 @@ struct Serve: AsyncParsableCommand {
     @Option(help: "File of tokens, one a line: \"scope token\" with read, submit, worker, admin.")
     var tokenFile: String?
 
+    @Option(help: "Certificate for https, with its chain, in PEM.")
+    var tlsCertificate: String?
+
+    @Option(help: "The certificate's key, in PEM.")
+    var tlsKey: String?
+
+    @Option(
+        help: "Authorities of clients, in PEM: without a certificate from one nobody gets anything."
+    )
+    var tlsClientCa: String?
+
     @Option(
         help: """
             Seconds of silence after which a worker's shards go to others, 4 to 3600. (default: \
@@ -81,12 +92,13 @@ struct Serve: AsyncParsableCommand {
             throw ValidationError("\"\(level)\" is not a log level.")
         }
         let limits = try connectionLimits()
+        let tls = try serverTLS()
         var logger = Logger(label: "flowpack-coordinator") {
             StreamLogHandler.standardError(label: $0)
         }
         logger.logLevel = logLevel
         do throws(StartError) {
-            try await serve(data.folder, address, tokenFile, leaseSeconds, limits, logger)
+            try await serve(data.folder, address, tokenFile, tls, leaseSeconds, limits, logger)
         } catch {
             logger.critical("\(error.message)")
             throw error.exitCode
@@ -112,6 +124,16 @@ struct Serve: AsyncParsableCommand {
         return limits
     }
 
+    private func serverTLS() throws -> ServerTLS? {
+        guard let tlsCertificate, let tlsKey else {
+            guard tlsCertificate == nil, tlsKey == nil, tlsClientCa == nil else {
+                throw ValidationError("https needs both --tls-certificate and --tls-key.")
+            }
+            return nil
+        }
+        return ServerTLS(certificate: tlsCertificate, key: tlsKey, clientAuthorities: tlsClientCa)
+    }
+
     /// The S3 service of sources and outputs; nil without a key, unless the user names a service.
     private func s3() throws(StartError) -> S3Client? {
         do throws(S3ConfigurationError) {
@@ -126,6 +148,7 @@ struct Serve: AsyncParsableCommand {
         _ data: String,
         _ address: ListenAddress,
         _ tokenFile: String?,
+        _ tls: ServerTLS?,
         _ leaseSeconds: Int,
         _ limits: ConnectionLimits,
         _ logger: Logger
@@ -148,10 +171,14 @@ struct Serve: AsyncParsableCommand {
             coordinator: coordinator,
             listen: address,
             tokens: tokens,
+            tls: tls,
             limits: limits,
             logger: logger,
             onListening: { port in
-                logger.notice("listening on http://\(address.host):\(port), queue in \(data)")
+                let scheme = tls == nil ? "http" : "https"
+                logger.notice(
+                    "listening on \(scheme)://\(address.host):\(port), queue in \(data)"
+                )
             }
         )
         // The server stops first: it is the last in the list.

@@ -1,6 +1,7 @@
 import ArgumentParser
 import CoordinatorClient
 import Foundation
+import HTTPTransport
 import JobProtocol
 import Kernels
 import Logging
@@ -27,6 +28,15 @@ struct FlowpackWorker: AsyncParsableCommand {
 
     @Option(help: "File with the worker token.")
     var tokenFile: String?
+
+    @Option(help: "Authorities to trust, in PEM (default: the system's).")
+    var caFile: String?
+
+    @Option(help: "Certificate to be known by, in PEM.")
+    var clientCertificate: String?
+
+    @Option(help: "Its key, unless it is in the same file.")
+    var clientKey: String?
 
     @Option(help: "Device to compute on: auto or cpu.")
     var device = Device.auto
@@ -109,7 +119,8 @@ struct FlowpackWorker: AsyncParsableCommand {
             environment: ProcessInfo.processInfo.environment
         )
         let token = try tokenFile.map { try TokenFile.read(path: $0, for: .worker) }
-        let client = CoordinatorClient(try .init(url: coordinator, token: token))
+        let tls = TLSFiles(authorities: caFile, certificate: clientCertificate, key: clientKey)
+        let client = CoordinatorClient(try .init(url: coordinator, token: token, tls: tls))
         var generator = SystemRandomNumberGenerator()
         let name = WorkerID.random(using: &generator)
         let worker = Worker(
