@@ -66,13 +66,21 @@ package final class LocalCoordinator: CoordinatorAPI, Service {
 
 extension LocalCoordinator {
     package func submit(_ request: SubmitRequest) async throws(APIError) -> SubmitReply {
+        try await submit(request, by: nil)
+    }
+
+    /// As the other `submit`, within the limits of the submitter; nil has none.
+    func submit(
+        _ request: SubmitRequest,
+        by submitter: Submitter?
+    ) async throws(APIError) -> SubmitReply {
         try request.validate()
         let (source, destination) = (request.source, request.destination)
         let obstacle = await blocking {
             self.obstacle(from: source, to: destination, modelID: request.modelID)
         }
         let reply = try await queue.perform(
-            .submit(request, obstacle: obstacle),
+            .submit(request, obstacle: obstacle, by: submitter),
             now: clock.now
         )
         guard case .submitted(let submitted) = reply else {
@@ -215,11 +223,16 @@ extension LocalCoordinator {
     }
 
     package func retry(_ job: JobID) async throws(APIError) -> JobStatus {
+        try await retry(job, by: nil)
+    }
+
+    /// As the other `retry`, within the limits of who asks; nil has none.
+    func retry(_ job: JobID, by submitter: Submitter?) async throws(APIError) -> JobStatus {
         let status = try await self.job(job)
         let obstacle = await blocking {
             self.obstacle(from: status.source, to: status.destination, modelID: status.modelID)
         }
-        try await queue.perform(.retry(job, obstacle: obstacle), now: clock.now)
+        try await queue.perform(.retry(job, obstacle: obstacle, by: submitter), now: clock.now)
         return try await self.job(job)
     }
 }

@@ -285,8 +285,9 @@ package final class CoordinatorClient: CoordinatorAPI {
         {
             return problem
         }
-        // Proxies answer 502, 503 and 504 in their own words while the coordinator is away.
-        if [502, 503, 504].contains(response.status) {
+        // Proxies answer 502, 503 and 504 in their own words while the coordinator is away, and 429
+        // to those who ask too often.
+        if [429, 502, 503, 504].contains(response.status) {
             return Problem(
                 .unavailable,
                 "HTTP status \(response.status) from a proxy.",

@@ -5,8 +5,7 @@ package import JobProtocol
 package enum TokenFile {
     /// Returns the first token whose scope allows what the caller will do.
     ///
-    /// Lines are `scope token`, or one bare token, which is an administrator's; "#" starts a
-    /// comment line.
+    /// A coordinator's file may be read, too: its lines are `TokenLine`s.
     ///
     /// - Parameters:
     ///   - path: The file.
@@ -31,21 +30,16 @@ package enum TokenFile {
         path: String,
         for scope: TokenScope
     ) throws(ClientConfigurationError) -> String {
-        for line in text.split(whereSeparator: \.isNewline) {
-            let words = line.split(whereSeparator: \.isWhitespace).map(String.init)
-            guard let first = words.first, let last = words.last else { continue }
-            // A coordinator's file may hold digests, which open nothing.
-            if first.hasPrefix("#") || last.hasPrefix("sha256:") { continue }
-            switch words.count {
-            case 1:
-                return words[0]
-            case 2:
-                guard let given = TokenScope(rawValue: words[0]) else {
-                    throw .badTokenFile(path: path, reason: "\"\(words[0])\" is no scope")
-                }
-                if given.allows(scope) { return words[1] }
-            default:
-                throw .badTokenFile(path: path, reason: "a line has more than two words")
+        for text in text.split(whereSeparator: \.isNewline) {
+            let line: TokenLine?
+            do throws(TokenLineError) {
+                line = try TokenLine(text)
+            } catch {
+                throw .badTokenFile(path: path, reason: error.reason)
+            }
+            // Digests open nothing.
+            if let line, line.scope.allows(scope), !line.token.hasPrefix("sha256:") {
+                return line.token
             }
         }
         throw .badTokenFile(path: path, reason: "no token in it allows \"\(scope.rawValue)\"")

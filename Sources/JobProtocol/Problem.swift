@@ -53,6 +53,8 @@ extension Problem {
         case sourceMissing = "source_missing"
         case modelMissing = "model_missing"
         case outputMismatch = "output_mismatch"
+        case quotaExceeded = "quota_exceeded"
+        case rateLimited = "rate_limited"
         case internalError = "internal_error"
         case unavailable
         /// A code that this version does not know; only ever read, never sent.
@@ -74,6 +76,7 @@ extension Problem.Code {
         case .unknownWorker: 410
         case .bodyTooLarge: 413
         case .idempotencyMismatch, .sourceMissing, .modelMissing, .outputMismatch: 422
+        case .quotaExceeded, .rateLimited: 429
         case .internalError, .other: 500
         case .unavailable: 503
         }
@@ -82,7 +85,7 @@ extension Problem.Code {
     /// Whether the same request may succeed later.
     package var isRetryable: Bool {
         switch self {
-        case .internalError, .unavailable: true
+        case .rateLimited, .internalError, .unavailable: true
         default: false
         }
     }
@@ -107,6 +110,8 @@ extension Problem.Code {
         case .sourceMissing: "The source cannot be read."
         case .modelMissing: "The model is not in the destination."
         case .outputMismatch: "The output is not what the worker said."
+        case .quotaExceeded: "The token has as many open jobs as it may have."
+        case .rateLimited: "The token makes requests too fast."
         case .internalError: "The coordinator failed."
         case .unavailable: "The coordinator cannot answer now."
         case .other: "Something that this version does not know."

@@ -131,6 +131,18 @@ struct CoordinatorClientTests {
         #expect(server.requests.count == 2)
     }
 
+    @Test func aRequestThatCameTooSoonIsSentAgainWhenTheCoordinatorSays() async throws {
+        let problem = Problem(.rateLimited, "Too fast.", next: "Wait.", retryAfterSeconds: 7)
+        let server = SocketServer { _, index in
+            index == 0 ? refusal(problem) : .response(status: 200, body: text(JobList(jobs: [])))
+        }
+        let waits = Waits()
+
+        _ = try await client(server, waits: waits).jobs()
+
+        #expect(waits.seconds.withLock { $0 } == [7])
+    }
+
     @Test(arguments: [(200, "not JSON"), (404, "<html>"), (301, "")])
     func anAnswerOfSomethingElseIsUnintelligible(status: Int, body: String) async throws {
         let server = SocketServer { _, _ in .response(status: status, body: body) }

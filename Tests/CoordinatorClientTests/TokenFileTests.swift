@@ -18,6 +18,7 @@ struct TokenFileTests {
         ("worker w1\nadmin a1\n", .submit, "a1"),
         ("submit s1", .read, "s1"),
         ("worker sha256:00\nworker w1\n", .worker, "w1"),
+        ("submit jobs=3 requests=5 s1 # of the laboratory\n", .submit, "s1"),
     ])
     func theFirstTokenThatAllowsTheUseIsTaken(text: String, scope: TokenScope, token: String) throws
     {

@@ -216,17 +216,20 @@ struct ServerTests {
         // SHA-256 of "abc".
         let digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
         let tokens = try Tokens(text: "worker sha256:\(digest)\n")
-        #expect(tokens.scopes(of: "abc") == [.worker])
-        #expect(tokens.scopes(of: digest) == [])
-        #expect(tokens.scopes(of: "sha256:\(digest)") == [])
+        #expect(tokens.holder(of: "abc")?.scopes == [.worker])
+        #expect(tokens.holder(of: digest) == nil)
+        #expect(tokens.holder(of: "sha256:\(digest)") == nil)
     }
 
     @Test func aBareTokenIsAnAdministrators() throws {
         let tokens = try Tokens(text: "  0123456789abcdef  # of the operator\n\n")
-        #expect(tokens.scopes(of: "0123456789abcdef") == [.admin])
+        #expect(tokens.holder(of: "0123456789abcdef")?.scopes == [.admin])
     }
 
     @Test(arguments: [
+        "submit jobs=0 0123456789abcdef", "submit jobs 0123456789abcdef",
+        "submit shards=3 0123456789abcdef", "worker jobs=3 0123456789abcdef",
+        "submit jobs=9999999999999999999 0123456789abcdef", "submit jobs=1=2 0123456789abcdef",
         "", "# nothing\n", "boss 0123456789abcdef", "read short", "a b c", "sha256:12",
         "read 0123456789abcdef\nworker",
     ])

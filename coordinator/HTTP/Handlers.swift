@@ -9,14 +9,15 @@ struct Handlers: Sendable {
     /// Nil when everyone who reaches the address may do everything.
     let tokens: Tokens?
     let counter: RequestCounter
+    let rates = RequestRates()
     let logger: Logger
 
     /// Answers a request, whose path parameter has the value `parameter`; errors become problems.
     func respond(to route: Route, _ request: Request, parameter: String?) async -> Response {
         var response: Response
         do {
-            try authorise(request, for: route)
-            response = try await answer(route, request, parameter ?? "")
+            let holder = try authorise(request, for: route)
+            response = try await answer(route, request, parameter ?? "", holder)
         } catch let problem as Problem {
             response = problem.response
         } catch APIError.refused(let problem) {
@@ -38,8 +39,12 @@ struct Handlers: Sendable {
         return response
     }
 
-    private func authorise(_ request: Request, for route: Route) throws(Problem) {
-        guard let tokens, let scope = route.scope else { return }
+    /// Returns whose request it is; nil where nobody has to say.
+    private func authorise(
+        _ request: Request,
+        for route: Route
+    ) throws(Problem) -> Tokens.Holder? {
+        guard let tokens, let scope = route.scope else { return nil }
         let prefix = "Bearer "
         guard let header = request.headers[.authorization], header.hasPrefix(prefix) else {
             throw Problem(
@@ -48,27 +53,32 @@ struct Handlers: Sendable {
                 next: "Name a file that holds the token with --token-file."
             )
         }
-        let scopes = tokens.scopes(of: String(header.dropFirst(prefix.count)))
-        guard !scopes.isEmpty else {
+        guard let holder = tokens.holder(of: String(header.dropFirst(prefix.count))) else {
             throw Problem(
                 .unauthenticated,
                 "The token is unknown.",
                 next: "Ask the operator for a token; they are in the coordinator's token file."
             )
         }
-        guard scopes.contains(where: { $0.allows(scope) }) else {
+        guard holder.scopes.contains(where: { $0.allows(scope) }) else {
             throw Problem(
                 .forbidden,
                 "\(route.template) needs a token with the scope \(scope.rawValue).",
                 next: "Use another token."
             )
         }
+        // A heartbeat that is refused costs a lease.
+        if route != .heartbeat, let seconds = rates.take(holder) {
+            throw .tooFast(holder, retryAfterSeconds: seconds)
+        }
+        return holder
     }
 
     private func answer(
         _ route: Route,
         _ request: Request,
-        _ parameter: String
+        _ parameter: String,
+        _ holder: Tokens.Holder?
     ) async throws -> Response {
         switch route {
         case .submit:
@@ -77,7 +87,7 @@ struct Handlers: Sendable {
                 $0.name.canonicalName == Route.idempotencyKeyHeader.lowercased()
             }
             submission.idempotencyKey = key?.value ?? submission.idempotencyKey
-            return .json(try await coordinator.submit(submission))
+            return .json(try await coordinator.submit(submission, by: holder?.submitter))
         case .jobs:
             return .json(try await coordinator.jobs())
         case .job:
@@ -100,7 +110,7 @@ struct Handlers: Sendable {
         case .cancel:
             return .json(try await coordinator.cancel(try id(parameter)))
         case .retry:
-            return .json(try await coordinator.retry(try id(parameter)))
+            return .json(try await coordinator.retry(try id(parameter), by: holder?.submitter))
         case .workers:
             return .json(try await coordinator.workers())
         case .pauseWorker:
@@ -227,6 +237,25 @@ struct Handlers: Sendable {
         } catch {
             throw Problem.malformed("The body is not right at \"\(error.path)\": \(error.reason)")
         }
+    }
+}
+
+extension Tokens.Holder {
+    /// Who submits, as the queue knows it.
+    fileprivate var submitter: Submitter { Submitter(id: id, openJobs: limits.openJobs) }
+}
+
+extension Problem {
+    fileprivate static func tooFast(
+        _ holder: Tokens.Holder,
+        retryAfterSeconds: Int
+    ) -> Problem {
+        Problem(
+            .rateLimited,
+            "The token may make \(holder.limits.requestsPerSecond ?? 0) requests in a second.",
+            next: "Wait; requests=N in the coordinator's token file sets the limit.",
+            retryAfterSeconds: retryAfterSeconds
+        )
     }
 }
 

@@ -9,7 +9,7 @@ package enum Command: Sendable {
     case restored
 
     /// A job is asked for. `obstacle` is what stands in the way of a new one in the file system.
-    case submit(SubmitRequest, obstacle: Problem?)
+    case submit(SubmitRequest, obstacle: Problem?, by: Submitter? = nil)
     /// The scan filled a shard; `skipped` are the entries on the way that are no samples.
     case appendShard(JobID, samples: [ShardSample], skipped: [SampleProblem])
     /// The scan reached the end of the source.
@@ -22,7 +22,7 @@ package enum Command: Sendable {
     case resume(JobID)
     case cancel(JobID)
     /// A failed job is tried again. `obstacle` as for `submit`.
-    case retry(JobID, obstacle: Problem?)
+    case retry(JobID, obstacle: Problem?, by: Submitter? = nil)
 
     case register(WorkerRegistration)
     case pauseWorker(WorkerID)
@@ -39,6 +39,19 @@ package enum Command: Sendable {
     case release(ReleaseRequest)
     /// Time has passed: leases run out, backoffs end, silent workers are forgotten.
     case reap
+}
+
+/// Somebody who makes jobs.
+package struct Submitter: Equatable, Sendable {
+    /// The same for all that they submit.
+    package let id: String
+    /// Jobs of theirs that may be unfinished at one time; nil for any number.
+    package let openJobs: Int?
+
+    package init(id: String, openJobs: Int?) {
+        self.id = id
+        self.openJobs = openJobs
+    }
 }
 
 /// What a command answers.
@@ -61,6 +74,8 @@ package struct QueueState: Sendable {
     /// The number that a new shard takes.
     package var nextShard = ShardID(rawValue: 1)
     package var jobs: [JobID: JobRecord] = [:]
+    /// Unfinished jobs of the submitter who asks; 0 where the number is not limited.
+    package var openJobs = 0
     /// The counters of these jobs.
     package var tallies: [JobID: [ShardState: Tally]] = [:]
     package var shards: [ShardID: ShardRecord] = [:]

@@ -82,12 +82,13 @@ extension JobQueue {
         try execute(
             """
             INSERT INTO job (id, source, destination, model_id, shard_bytes, priority, max_workers,
-                idempotency_key, created_ms, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                idempotency_key, submitter, created_ms, state)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
             """,
             [
                 job.id.rawValue, job.source, job.destination, job.modelID, job.shardBytes,
-                job.priority, job.maxWorkers, job.idempotencyKey, job.createdAt.milliseconds,
-                job.state.rawValue,
+                job.priority, job.maxWorkers, job.idempotencyKey, job.submitter,
+                job.createdAt.milliseconds, job.state.rawValue,
             ],
             db
         )

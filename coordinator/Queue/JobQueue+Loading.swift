@@ -42,15 +42,17 @@ private struct Loader {
             break
         case .start(workersSurvived: false), .restored:
             try loadOldLeases(until: nil, limit: -1)
-        case .submit(let request, _):
+        case .submit(let request, _, let submitter):
             state.nextJob = JobID(rawValue: try next("job"))
             try loadJobs(
                 "idempotency_key = ?",
                 [request.idempotencyKey]
             )
             try loadJobs("destination = ? AND \(JobQueue.isUnfinished)", [request.destination])
-        case .retry(let job, _):
+            try loadOpenJobs(of: submitter)
+        case .retry(let job, _, let submitter):
             try load(job)
+            try loadOpenJobs(of: submitter)
             if let destination = state.jobs[job]?.destination {
                 try loadJobs("destination = ? AND \(JobQueue.isUnfinished)", [destination])
             }
@@ -103,6 +105,19 @@ private struct Loader {
             arguments: [table]
         )
         return (last ?? 0) + 1
+    }
+
+    private mutating func loadOpenJobs(of submitter: Submitter?) throws {
+        guard let submitter, submitter.openJobs != nil else { return }
+        state.openJobs =
+            try Int.fetchOne(
+                db.cachedStatement(
+                    sql: """
+                        SELECT count(*) FROM job WHERE submitter = ? AND \(JobQueue.isUnfinished)
+                        """
+                ),
+                arguments: [submitter.id]
+            ) ?? 0
     }
 
     private mutating func loadJobs(

@@ -34,6 +34,15 @@ extension Problem {
         )
     }
 
+    static func tooManyJobs(_ count: Int, limit: Int) -> Problem {
+        Problem(
+            .quotaExceeded,
+            "The token has \(count) open jobs, and may have \(limit).",
+            next: "Wait until one ends, or cancel one (flowpack jobs, flowpack cancel); jobs=N in "
+                + "the coordinator's token file sets the limit."
+        )
+    }
+
     static func keyUsed(_ key: String, by job: JobID) -> Problem {
         Problem(
             .idempotencyMismatch,

@@ -11,6 +11,8 @@ package struct JobRecord: Equatable, Sendable {
     /// Most workers that hold leases of the job at one time; nil for any number.
     package let maxWorkers: Int?
     package let idempotencyKey: String?
+    /// Who made it; nil without tokens.
+    package let submitter: String?
     package let createdAt: Timestamp
     package var state: JobState
     package var isScanFinished = false
@@ -35,6 +37,7 @@ package struct JobRecord: Equatable, Sendable {
         priority: Int = 0,
         maxWorkers: Int? = nil,
         idempotencyKey: String?,
+        submitter: String? = nil,
         createdAt: Timestamp,
         state: JobState
     ) {
@@ -46,6 +49,7 @@ package struct JobRecord: Equatable, Sendable {
         self.priority = priority
         self.maxWorkers = maxWorkers
         self.idempotencyKey = idempotencyKey
+        self.submitter = submitter
         self.createdAt = createdAt
         self.state = state
     }

@@ -78,6 +78,7 @@ extension JobRecord {
             priority: row["priority"],
             maxWorkers: row["max_workers"],
             idempotencyKey: row["idempotency_key"],
+            submitter: row["submitter"],
             createdAt: row.timestamp("created_ms"),
             state: try row.state("state")
         )

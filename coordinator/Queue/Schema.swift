@@ -31,6 +31,9 @@ package enum Schema {
             try db.execute(sql: suspicions)
             try db.execute(sql: breaker)
         }
+        migrator.registerMigration("4 submitters") { db in
+            try db.execute(sql: submitters)
+        }
         return migrator
     }
 
@@ -304,6 +307,13 @@ package enum Schema {
         ALTER TABLE worker ADD COLUMN cleared_completed INTEGER NOT NULL DEFAULT 0;
         ALTER TABLE worker ADD COLUMN cleared_failed INTEGER NOT NULL DEFAULT 0;
         UPDATE worker SET suspicion = 'It made wrong bytes.' WHERE state = 'suspect';
+        """
+
+    /// Who made a job, to count those that are open.
+    private static let submitters = """
+        ALTER TABLE job ADD COLUMN submitter TEXT;
+        CREATE INDEX job_submitter ON job(submitter) WHERE submitter IS NOT NULL AND state NOT IN (
+            'completed', 'completed_with_fallbacks', 'cancelled', 'failed');
         """
 
     /// Why the coordinator paused a job.

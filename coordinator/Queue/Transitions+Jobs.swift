@@ -2,7 +2,11 @@ import JobProtocol
 
 // Commands about whole jobs.
 extension Transition {
-    mutating func submit(_ request: SubmitRequest, obstacle: Problem?) -> Result<Reply, Problem> {
+    mutating func submit(
+        _ request: SubmitRequest,
+        obstacle: Problem?,
+        by submitter: Submitter?
+    ) -> Result<Reply, Problem> {
         // The jobs loaded are that with the same key and those that write to the destination.
         let jobs = state.jobs.values
         if let key = request.idempotencyKey,
@@ -20,8 +24,8 @@ extension Transition {
             }
             return .success(.submitted(SubmitReply(job: job.id, isReplay: true)))
         }
-        if let obstacle {
-            return .failure(obstacle)
+        if let problem = quotaProblem(of: submitter) ?? obstacle {
+            return .failure(problem)
         }
         let job = JobRecord(
             id: state.nextJob,
@@ -32,6 +36,7 @@ extension Transition {
             priority: request.priority,
             maxWorkers: request.maxWorkers,
             idempotencyKey: request.idempotencyKey,
+            submitter: submitter?.id,
             createdAt: now,
             state: .planning
         )
@@ -40,6 +45,12 @@ extension Transition {
             .recordEvent(job.id, ordinal: nil, nil, .jobState, JobState.planning.rawValue)
         )
         return .success(.submitted(SubmitReply(job: job.id, isReplay: false)))
+    }
+
+    /// Returns why a submitter may not have one more open job; nil if they may.
+    private func quotaProblem(of submitter: Submitter?) -> Problem? {
+        guard let limit = submitter?.openJobs, state.openJobs >= limit else { return nil }
+        return .tooManyJobs(state.openJobs, limit: limit)
     }
 
     private func isSame(_ job: JobRecord, _ request: SubmitRequest) -> Bool {
@@ -126,7 +137,11 @@ extension Transition {
         return .success(.done)
     }
 
-    mutating func retry(_ id: JobID, obstacle: Problem?) -> Result<Reply, Problem> {
+    mutating func retry(
+        _ id: JobID,
+        obstacle: Problem?,
+        by submitter: Submitter?
+    ) -> Result<Reply, Problem> {
         guard let job = state.jobs[id] else { return .failure(.noJob(id)) }
         guard job.state == .failed else {
             // A repeated call finds the job on its way.
@@ -137,7 +152,7 @@ extension Transition {
         if let other = state.jobs.values.first(where: { !$0.state.isFinal }) {
             return .failure(.busy(job.destination, by: other.id))
         }
-        if let obstacle { return .failure(obstacle) }
+        if let problem = quotaProblem(of: submitter) ?? obstacle { return .failure(problem) }
         reopenShards(of: id)
         goOn(id)
         return .success(.done)

@@ -42,7 +42,8 @@ struct Transition {
         switch command {
         case .start(let workersSurvived): start(workersSurvived: workersSurvived)
         case .restored: restored()
-        case .submit(let request, let obstacle): submit(request, obstacle: obstacle)
+        case .submit(let request, let obstacle, let submitter):
+            submit(request, obstacle: obstacle, by: submitter)
         case .appendShard(let job, let samples, let skipped):
             appendShard(to: job, samples: samples, skipped: skipped)
         case .finishScan(let job, let skipped): finishScan(of: job, skipped: skipped)
@@ -51,7 +52,8 @@ struct Transition {
         case .pause(let job): pause(job)
         case .resume(let job): resume(job)
         case .cancel(let job): cancel(job)
-        case .retry(let job, let obstacle): retry(job, obstacle: obstacle)
+        case .retry(let job, let obstacle, let submitter):
+            retry(job, obstacle: obstacle, by: submitter)
         case .register(let registration): register(registration)
         case .pauseWorker(let worker): steer(worker, to: .paused)
         case .resumeWorker(let worker): steer(worker, to: .active)
