@@ -96,6 +96,34 @@ enum Files {
         return Int64(status.f_bavail) * Int64(status.f_frsize)
     }
 
+    /// Returns the size of the file system that a folder lies on.
+    static func diskBytes(at folder: String) throws(SystemError) -> Int64 {
+        var status = statvfs()
+        guard statvfs(folder, &status) == 0 else { throw .current }
+        return Int64(status.f_blocks) * Int64(status.f_frsize)
+    }
+
+    /// Returns the space that a file takes on its disk; 0 for one that is not there.
+    static func allocatedBytes(of path: String) -> Int64 {
+        var status = stat()
+        // POSIX counts in units of 512 bytes, whatever the blocks of the disk.
+        return stat(path, &status) == 0 ? Int64(status.st_blocks) * 512 : 0
+    }
+
+    /// Makes a file that has its space on the disk already.
+    ///
+    /// - Returns: False without the space; then there is no file.
+    static func allocate(_ path: String, bytes: Int64) -> Bool {
+        let descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+        guard descriptor >= 0 else { return false }
+        defer { close(descriptor) }
+        guard posix_fallocate(descriptor, 0, off_t(bytes)) == 0 else {
+            unlink(path)
+            return false
+        }
+        return true
+    }
+
     /// Writes a file so that it has either its old or its new content, also after a power cut.
     static func replace(_ path: String, with content: [UInt8]) throws(SystemError) {
         let folder = parent(of: path)

@@ -21,6 +21,9 @@ package final class LocalCoordinator: CoordinatorAPI, Service {
     /// Failed tries to seal a job since the start.
     private let sealingFailures = Mutex<[JobID: Int]>([:])
 
+    /// Whether the log says that the disk is full.
+    private let isShortOfDisk = Atomic(false)
+
     /// Pause between two looks for leases that ran out and backoffs that ended.
     private static let housekeepingInterval = Duration.seconds(1)
     /// States in which a job's source is scanned.
@@ -33,6 +36,7 @@ package final class LocalCoordinator: CoordinatorAPI, Service {
     ///   - leaseSeconds: Life of a lease without a heartbeat.
     ///   - workersSurvived: False when the workers lived in the process that had the queue before:
     ///     what they held is free at once.
+    ///   - hasBallast: Whether disk space is kept for the last writes on a full disk.
     ///   - s3: Reads sources and makes datasets in S3; nil refuses them.
     ///   - logger: Takes what goes wrong in the work of `run`.
     /// - Throws: `StartError`, such as `locked` when another coordinator runs on the folder.
@@ -40,6 +44,7 @@ package final class LocalCoordinator: CoordinatorAPI, Service {
         folder: String,
         leaseSeconds: Int = Limits.leaseSeconds,
         workersSurvived: Bool = true,
+        hasBallast: Bool = false,
         s3: S3Client? = nil,
         logger: Logger
     ) throws(StartError) {
@@ -49,7 +54,7 @@ package final class LocalCoordinator: CoordinatorAPI, Service {
         } catch {
             throw .unusable(path: folder, reason: error.description)
         }
-        queue = try JobQueue(folder: folder, leaseSeconds: leaseSeconds)
+        queue = try JobQueue(folder: folder, leaseSeconds: leaseSeconds, hasBallast: hasBallast)
         self.logger = logger
         let wall = Timestamp(milliseconds: Int64(Date().timeIntervalSince1970 * 1000))
         do throws(APIError) {
@@ -457,6 +462,7 @@ extension LocalCoordinator {
                     do throws(APIError) {
                         if ContinuousClock.now - lastReap >= Self.housekeepingInterval {
                             lastReap = .now
+                            self.keepBallast()
                             try await self.queue.perform(.reap, now: self.clock.now)
                         }
                         try await self.startTasks(in: &group)
@@ -467,6 +473,22 @@ extension LocalCoordinator {
                 }
                 group.cancelAll()
             }
+        }
+    }
+
+    /// Takes the ballast on board again when there is room, and says when it is gone and back.
+    private func keepBallast() {
+        guard queue.ballast.isSpent else { return }
+        if queue.ballast.refill() {
+            isShortOfDisk.store(false, ordering: .relaxed)
+            logger.notice("the disk has room again: new work is taken on")
+        } else if !isShortOfDisk.exchange(true, ordering: .relaxed) {
+            logger.error(
+                """
+                the disk is full: what workers hold is finished, new work is refused until there \
+                is room for \(queue.ballast.path) again
+                """
+            )
         }
     }
 

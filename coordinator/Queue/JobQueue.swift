@@ -13,6 +13,7 @@ package final class JobQueue: Sendable {
     package let database: DatabaseQueue
     private let group: GroupCommit
     private let lock: FileLock
+    package let ballast: Ballast
     /// Life of a lease without a heartbeat.
     let leaseSeconds: Int
     /// The SQLite that this program found.
@@ -25,14 +26,17 @@ package final class JobQueue: Sendable {
     /// - Parameters:
     ///   - folder: Where `state.db` and its lock lie, on a local disk.
     ///   - leaseSeconds: Life of a lease without a heartbeat.
+    ///   - hasBallast: Whether disk space is kept for the last writes on a full disk.
     /// - Throws: `StartError`, when another coordinator has it, or the file cannot be used.
     package init(
         folder: String,
-        leaseSeconds: Int = Limits.leaseSeconds
+        leaseSeconds: Int = Limits.leaseSeconds,
+        hasBallast: Bool = false
     ) throws(StartError) {
         self.leaseSeconds = leaseSeconds
         let path = Files.database(in: folder)
         lock = try FileLock(path: path + ".lock")
+        ballast = Ballast(folder: folder, isWanted: hasBallast)
         var configuration = Configuration()
         configuration.label = "state.db"
         configuration.journalMode = .wal
@@ -105,17 +109,13 @@ package final class JobQueue: Sendable {
         random: UInt64 = .random(in: .min ... .max),
         reading read: @escaping @Sendable (Reply, Database) throws -> Answer
     ) async throws(APIError) -> Answer {
+        let work = try work(command, now: now, random: random, reading: read)
         let outcome: Outcome<Answer>
         do {
-            outcome = try await group.write { [leaseSeconds] db in
-                try Self.perform(
-                    command,
-                    leaseSeconds: leaseSeconds,
-                    now: now,
-                    random: random,
-                    in: db,
-                    reading: read
-                )
+            do {
+                outcome = try await group.write(work)
+            } catch  where makesRoom(for: command, after: error) {
+                outcome = try await group.write(work)
             }
         } catch {
             throw .refused(.failed(error))
@@ -130,21 +130,47 @@ package final class JobQueue: Sendable {
         now: Timestamp,
         random: UInt64 = .random(in: .min ... .max)
     ) throws(APIError) -> Reply {
+        let work = try work(command, now: now, random: random) { reply, _ in reply }
         let outcome: Outcome<Reply>
         do {
-            outcome = try group.writeBlocking { [leaseSeconds] db in
-                try Self.perform(
-                    command,
-                    leaseSeconds: leaseSeconds,
-                    now: now,
-                    random: random,
-                    in: db
-                ) { reply, _ in reply }
+            do {
+                outcome = try group.writeBlocking(work)
+            } catch  where makesRoom(for: command, after: error) {
+                outcome = try group.writeBlocking(work)
             }
         } catch {
             throw .refused(.failed(error))
         }
         return try conclude(outcome)
+    }
+
+    /// Returns what a command does in its transaction.
+    ///
+    /// - Throws: `unavailable` for new work while the disk is short.
+    private func work<Answer>(
+        _ command: Command,
+        now: Timestamp,
+        random: UInt64,
+        reading read: @escaping @Sendable (Reply, Database) throws -> Answer
+    ) throws(APIError) -> @Sendable (Database) throws -> Outcome<Answer> {
+        guard !command.isNewWork || !ballast.isSpent else { throw .refused(.diskFull) }
+        return { [leaseSeconds] db in
+            try Self.perform(
+                command,
+                leaseSeconds: leaseSeconds,
+                now: now,
+                random: random,
+                in: db,
+                reading: read
+            )
+        }
+    }
+
+    /// Drops the ballast if a command failed because the disk is full.
+    ///
+    /// - Returns: Whether to try it again: what was begun may take the space, new work may not.
+    private func makesRoom(for command: Command, after error: any Error) -> Bool {
+        error.isDiskFull && ballast.release() && !command.isNewWork
     }
 
     /// What a command led to, once it is committed.
@@ -226,19 +252,35 @@ extension Problem {
                 retryAfterSeconds: 1
             )
         }
-        guard let error = error as? DatabaseError, error.resultCode == .SQLITE_FULL else {
+        guard error.isDiskFull else {
             return Problem(
                 .internalError,
                 "The database failed: \(error).",
                 next: "Look into the coordinator's log; nothing was changed."
             )
         }
-        return Problem(
-            .unavailable,
-            "The coordinator's disk is full.",
-            next: "Free space on it; nothing was changed.",
-            retryAfterSeconds: 30
-        )
+        return .diskFull
+    }
+
+    fileprivate static let diskFull = Problem(
+        .unavailable,
+        "The coordinator's disk is full.",
+        next: "Free space on it; nothing was changed.",
+        retryAfterSeconds: 30
+    )
+}
+
+extension Error {
+    fileprivate var isDiskFull: Bool { (self as? DatabaseError)?.resultCode == .SQLITE_FULL }
+}
+
+extension Command {
+    /// Whether it makes more work, which a coordinator whose disk is full does not take on.
+    fileprivate var isNewWork: Bool {
+        switch self {
+        case .submit, .appendShard, .retry, .lease: true
+        default: false
+        }
     }
 }
 

@@ -160,6 +160,7 @@ struct Serve: AsyncParsableCommand {
         let coordinator = try LocalCoordinator(
             folder: data,
             leaseSeconds: leaseSeconds,
+            hasBallast: true,
             s3: try s3(),
             logger: logger
         )

@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import json
 import os
 import pathlib
 import re
@@ -10,6 +11,7 @@ import subprocess
 import threading
 import time
 import urllib.error
+import urllib.request
 
 from fleet import ENDS, Failure, Member, free_port
 
@@ -135,12 +137,34 @@ def disks(fleet):
         fleet.add_workers(2)
         job = fleet.submit(output / "dataset")
         time.sleep(0.5)
-        for folder, sign in ((state, "disk is full"), (output, "No space left on device")):
-            with filled(folder):
-                wait_until(lambda: any(sign in log for log in logs(fleet)), f'"{sign}" in a log')
-            time.sleep(0.5)
+        with filled(state):
+            wait_until(lambda: not (state / "ballast").exists(), "the ballast goes")
+            require_no_new_work(fleet)
+            wait_until(lambda: "shards" in fleet.status(job), "the coordinator answers")
+        wait_until((state / "ballast").exists, "the ballast is back")
+        time.sleep(0.5)
+        with filled(output):
+            sign = "No space left on device"
+            wait_until(lambda: any(sign in log for log in logs(fleet)), f'"{sign}" in a log')
         require_digest(fleet, job, digest)
-    return "both were full for a while, the same digest"
+    return "both were full for a while, new work was refused, the same digest"
+
+
+def require_no_new_work(fleet):
+    """A submission gets 503, and is told when to come back."""
+    body = {"source": str(fleet.source), "destination": "/nonexistent", "modelID": "0" * 64}
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{fleet.port}/v1/jobs",
+        data=json.dumps(body).encode(),
+        headers={"Authorization": f"Bearer {fleet.token.read_text()}"},
+    )
+    try:
+        urllib.request.urlopen(request, timeout=30)
+    except urllib.error.HTTPError as error:
+        if error.code == 503 and error.headers["Retry-After"]:
+            return
+        raise Failure(f"a submission on a full disk gets {error.code}") from error
+    raise Failure("a submission on a full disk is accepted")
 
 
 def bits(fleet, flips=16):
@@ -260,14 +284,14 @@ def tmpfs(folder, size="16m"):
 @contextlib.contextmanager
 def filled(folder):
     """Takes every free byte of a folder's file system."""
-    ballast = folder / "ballast"
-    with contextlib.suppress(OSError), open(ballast, "wb", buffering=0) as file:
+    filler = folder / "filler"
+    with contextlib.suppress(OSError), open(filler, "wb", buffering=0) as file:
         while file.write(bytes(1024)):
             pass
     try:
         yield
     finally:
-        ballast.unlink()
+        filler.unlink()
 
 
 MISHAPS = {"steps": steps, "race": race, "clocks": clocks, "disks": disks, "bits": bits}
