@@ -16,6 +16,7 @@ package final class LocalCoordinator: CoordinatorAPI, Service {
     private let s3: S3Client?
     private let clock: SteadyClock
     private let logger: Logger
+    private let checks = OutputChecks()
     /// Jobs that a task of `run` scans or seals now.
     private let busy = Mutex<Set<JobID>>([])
     /// Failed tries to seal a job since the start.
@@ -377,10 +378,9 @@ extension LocalCoordinator {
         }
         let file = DatasetLayout.shardFile(ordinal: place.ordinal, sha256: completion.sha256)
         let destination = try reachable(place.destination)
-        let mismatch = try await blocking { () throws(APIError) in
-            try Self.retryable { () throws(DestinationError) in
-                try Self.mismatch(of: file, in: destination, with: completion)
-            }
+        let outcome = await checks.outcome(of: completion, file: file, in: destination)
+        let mismatch = try Self.retryable { () throws(DestinationError) in
+            try outcome.get()
         }
         let reply = try await queue.perform(
             .complete(completion, mismatch: mismatch),
@@ -390,23 +390,6 @@ extension LocalCoordinator {
             preconditionFailure("complete answers with an outcome")
         }
         return CompletionReply(outcome: outcome)
-    }
-
-    /// Returns how the file in a shard's place differs from what the worker says; nil if not.
-    private static func mismatch(
-        of file: String,
-        in destination: Destination,
-        with completion: Completion
-    ) throws(DestinationError) -> String? {
-        let path = destination.path(of: file)
-        guard let found = try destination.digest(of: file) else { return "\(path) does not exist" }
-        guard found.bytes == completion.bytes else {
-            return "\(path) has \(found.bytes) bytes, not \(completion.bytes)"
-        }
-        guard found.sha256 == completion.sha256 else {
-            return "\(path) has the digest \(found.sha256)"
-        }
-        return nil
     }
 
     /// The destination of a job that was accepted.
@@ -463,6 +446,7 @@ extension LocalCoordinator {
                         if ContinuousClock.now - lastReap >= Self.housekeepingInterval {
                             lastReap = .now
                             self.keepBallast()
+                            try await self.renewLeasesUnderCheck()
                             try await self.queue.perform(.reap, now: self.clock.now)
                         }
                         try await self.startTasks(in: &group)
@@ -474,6 +458,16 @@ extension LocalCoordinator {
                 group.cancelAll()
             }
         }
+    }
+
+    /// The leases whose outputs the coordinator is reading, to see whether they are what was said.
+    package var leasesUnderCheck: Set<LeaseID> { checks.leases }
+
+    /// Keeps leases from running out while the coordinator itself takes the time.
+    private func renewLeasesUnderCheck() async throws(APIError) {
+        let leases = leasesUnderCheck
+        guard !leases.isEmpty else { return }
+        try await queue.perform(.renew(leases), now: clock.now)
     }
 
     /// Takes the ballast on board again when there is room, and says when it is gone and back.
@@ -568,7 +562,7 @@ extension LocalCoordinator {
             guard let job = jobs.first(where: { $0.id == id }) else { return }
             let (shards, problems) = try await queue.content(of: id)
             let destination = try reachable(job.destination)
-            let digest = try await blocking { () throws(DestinationError) in
+            let digest = try await BlobStore.onItsThreads {
                 try Sealer.seal(job, in: destination, shards: shards, problems: problems)
             }
             try await queue.perform(.seal(id, datasetDigest: digest), now: clock.now)

@@ -179,6 +179,26 @@ struct JobQueueTests {
         }
     }
 
+    @Test func aLeaseWhoseOutputIsCheckedDoesNotRunOut() async throws {
+        try await withQueue { queue, _ in
+            let job = try await queue.makeJob(shards: 2)
+            let leases = try await queue.lease("a", 2, now: at(0))
+            try await queue.perform(.renew([leases[0]]), now: at(50))
+            try await queue.perform(.reap, now: at(60))
+            #expect(
+                try await queue.status(of: job, now: at(60)).shards
+                    == ["leased": 1, "pending": 1]
+            )
+            #expect(
+                await queue.complete(completion(of: leases[0]), now: at(61))
+                    == .outcome(.committed)
+            )
+            // One that is not held any more is not brought back.
+            try await queue.perform(.renew(Set(leases)), now: at(62))
+            #expect(await queue.complete(completion(of: leases[1]), now: at(63)) == .code(.fenced))
+        }
+    }
+
     @Test func timeWithoutACoordinatorIsNoStandstill() async throws {
         try await withQueue { queue, _ in
             _ = try await queue.makeJob(shards: 1)

@@ -234,6 +234,72 @@ struct LocalCoordinatorTests {
     }
 
     @Test(.timeLimit(.minutes(5)))
+    func aHeartbeatIsAnsweredWhileLargeOutputsAreRead() async throws {
+        try await withTemporaryFolder { folder in
+            let coordinator = try LocalCoordinator(folder: folder + "/state", logger: silent)
+            let queue = coordinator.queue
+            let now = Timestamp(milliseconds: Int64(Date().timeIntervalSince1970 * 1000))
+            try await queue.perform(.register(try registration("w")), now: now)
+            _ = try await queue.makeJob(
+                submission(destination: folder + "/out"),
+                shards: 4,
+                now: now
+            )
+            // Holes take no space, but time to read. They do not have the digest of the report.
+            let bytes: Int64 = 256 << 20
+            let reports = try await queue.lease("w", 4, now: now).enumerated().map { index, lease in
+                let file = DatasetLayout.shardFile(ordinal: index, sha256: digest("a"))
+                try write("", to: "\(folder)/out/\(file)")
+                try #require(truncate("\(folder)/out/\(file)", off_t(bytes)) == 0)
+                var report = completion(of: lease)
+                report.bytes = bytes
+                return report
+            }
+            try await withThrowingTaskGroup(of: Problem.Code?.self) { group in
+                for report in reports {
+                    group.addTask {
+                        do throws(APIError) {
+                            _ = try await coordinator.complete(report)
+                            return nil
+                        } catch {
+                            return error.code
+                        }
+                    }
+                }
+                while coordinator.leasesUnderCheck.isEmpty {
+                    try await Task.sleep(for: .milliseconds(1))
+                }
+
+                let beat = Heartbeat(worker: try worker("w"))
+                _ = try await queue.perform(.heartbeat(beat), now: now)
+                #expect(!coordinator.leasesUnderCheck.isEmpty)
+
+                for try await code in group { #expect(code == .outputMismatch) }
+            }
+            #expect(coordinator.leasesUnderCheck.isEmpty)
+        }
+    }
+
+    @Test(.timeLimit(.minutes(5)))
+    func aReportThatIsSentTwiceIsCommittedOnce() async throws {
+        try await withTemporaryFolder { folder in
+            let request = try prepare(folder, files: 1)
+            try await withCoordinator(in: folder) { coordinator in
+                _ = try await coordinator.submit(request)
+                _ = try await coordinator.register(try registration("w"))
+                let reply = try await coordinator.lease(
+                    LeaseRequest(worker: try worker("w"), shards: 1, waitSeconds: 10)
+                )
+                let done = try work(on: try #require(reply.leases.first))
+                async let first = coordinator.complete(done).outcome
+                async let second = coordinator.complete(done).outcome
+                let outcomes = try await [first, second]
+                #expect(Set(outcomes) == [.committed, .replay])
+            }
+        }
+    }
+
+    @Test(.timeLimit(.minutes(5)))
     func aWaitingWorkerIsWokenByNewWork() async throws {
         try await withTemporaryFolder { folder in
             let request = try prepare(folder, files: 1)
@@ -349,6 +415,7 @@ struct LocalCoordinatorTests {
                 (\.source, folder, .malformedRequest),
                 (\.destination, folder + "/in", .malformedRequest),
                 (\.destination, folder + "/in/out", .malformedRequest),
+                (\.destination, folder + "/out/../elsewhere", .malformedRequest),
                 (\.destination, folder + "/elsewhere", .modelMissing),
                 (\.modelID, digest("e"), .modelMissing),
                 (\.modelID, digest("D"), .malformedRequest),

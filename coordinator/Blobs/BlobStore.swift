@@ -29,6 +29,11 @@ struct BlobStore: Sendable {
     ) async throws -> Value {
         try await pool.runIfActive(work)
     }
+
+    /// As `onItsThreads`, for work that tells its outcome itself.
+    static func start(_ work: @escaping @Sendable () -> Void) {
+        pool.submit { _ in work() }
+    }
 }
 
 // MARK: - Reading

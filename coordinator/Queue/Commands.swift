@@ -32,6 +32,8 @@ package enum Command: Sendable {
 
     case lease(WorkerID, shards: Int)
     case heartbeat(Heartbeat)
+    /// The outputs of these leases are being checked: none of them runs out meanwhile.
+    case renew(Set<LeaseID>)
     /// `mismatch` tells how the output in its place differs from what the worker says; nil if not.
     case complete(Completion, mismatch: String?)
     case clear(ClearRequest)

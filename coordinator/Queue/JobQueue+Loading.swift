@@ -81,6 +81,8 @@ private struct Loader {
                     try loadFailures(beside: progress.lease)
                 }
             }
+        case .renew(let leases):
+            for lease in leases { try load(lease.shard) }
         case .complete(let completion, _):
             try load(completion.lease)
             try loadPace(of: completion.lease)

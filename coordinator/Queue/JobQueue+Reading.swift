@@ -324,22 +324,67 @@ extension JobQueue {
         }
     }
 
+    /// Rows that one read takes at most, so that other requests need not wait for long.
+    private static let rowsPerRead = 4096
+
     /// Returns a job's committed shards in order, and its problems by name.
+    ///
+    /// It is read in parts, between which others have their turn: the job must not change meanwhile.
     func content(
         of job: JobID
     ) async throws(APIError) -> (shards: [ShardRecord], problems: [SampleProblem]) {
+        var shards: [ShardRecord] = []
+        while true {
+            let part = try await committedShards(of: job, after: shards.last?.ordinal ?? -1)
+            shards += part
+            guard part.count == Self.rowsPerRead else { break }
+        }
+        var problems: [SampleProblem] = []
+        var last: Int64 = 0
+        while true {
+            let part = try await self.problems(of: job, after: problems.last, last)
+            problems += part.map(\.problem)
+            guard part.count == Self.rowsPerRead else { break }
+            last = part.last?.id ?? last
+        }
+        return (shards, problems)
+    }
+
+    private func committedShards(
+        of job: JobID,
+        after ordinal: Int
+    ) async throws(APIError) -> [ShardRecord] {
         try await read { db in
-            let shards = try Row.fetchAll(
-                db,
-                sql: "SELECT * FROM shard WHERE job = ? AND state = 'committed' ORDER BY ordinal",
-                arguments: [job.rawValue]
+            try Row.fetchAll(
+                db.cachedStatement(
+                    sql: """
+                        SELECT * FROM shard WHERE job = ? AND ordinal > ? AND state = 'committed'
+                        ORDER BY ordinal LIMIT ?
+                        """
+                ),
+                arguments: [job.rawValue, ordinal, Self.rowsPerRead]
             ).map(ShardRecord.init)
-            let problems = try Row.fetchAll(
-                db,
-                sql: "SELECT name, reason FROM problem WHERE job = ? ORDER BY name, reason",
-                arguments: [job.rawValue]
-            ).map { SampleProblem(name: $0["name"], reason: $0["reason"]) }
-            return (shards, problems)
+        }
+    }
+
+    private func problems(
+        of job: JobID,
+        after last: SampleProblem?,
+        _ id: Int64
+    ) async throws(APIError) -> [(id: Int64, problem: SampleProblem)] {
+        try await read { db in
+            try Row.fetchAll(
+                db.cachedStatement(
+                    sql: """
+                        SELECT id, name, reason FROM problem
+                        WHERE job = ? AND (name, reason, id) > (?, ?, ?)
+                        ORDER BY name, reason, id LIMIT ?
+                        """
+                ),
+                arguments: [
+                    job.rawValue, last?.name ?? "", last?.reason ?? "", id, Self.rowsPerRead,
+                ]
+            ).map { ($0["id"], SampleProblem(name: $0["name"], reason: $0["reason"])) }
         }
     }
 

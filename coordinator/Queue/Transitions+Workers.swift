@@ -142,6 +142,13 @@ extension Transition {
         )
     }
 
+    mutating func renew(_ leases: Set<LeaseID>) -> Result<Reply, Problem> {
+        for lease in leases where state.attempts[lease]?.state == .issued {
+            change(lease) { [leaseEnd] in $0.deadline = leaseEnd }
+        }
+        return .success(.done)
+    }
+
     /// Prolongs a lease and returns true when the worker holds it, moves on, and its job goes on.
     private mutating func prolong(_ progress: LeaseProgress, of worker: WorkerID) -> Bool {
         guard

@@ -61,6 +61,7 @@ struct Transition {
         case .reportSelftest(let report): self.report(report)
         case .lease(let worker, let shards): lease(to: worker, shards: shards)
         case .heartbeat(let heartbeat): self.heartbeat(heartbeat)
+        case .renew(let leases): renew(leases)
         case .complete(let completion, let mismatch): complete(completion, mismatch: mismatch)
         case .clear(let request): clear(request)
         case .fail(let report): fail(report)
