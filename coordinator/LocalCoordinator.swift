@@ -436,11 +436,14 @@ extension LocalCoordinator {
 
 extension LocalCoordinator {
     /// Scans, reaps and seals until the task is cancelled or the program shuts down gracefully.
+    ///
+    /// - Throws: `StartError.damaged`, when the database turns out to be so.
     package func run() async throws {
-        await cancelWhenGracefulShutdown {
-            await withDiscardingTaskGroup { group in
+        try await cancelWhenGracefulShutdown {
+            try await withThrowingDiscardingTaskGroup { group in
+                group.addTask { try await self.checkIntegrity() }
                 var lastReap = ContinuousClock.now - Self.housekeepingInterval
-                while !Task.isCancelled {
+                while !Task.isCancelled, !group.isCancelled {
                     let rings = self.queue.bell.rings
                     do throws(APIError) {
                         if ContinuousClock.now - lastReap >= Self.housekeepingInterval {
@@ -486,11 +489,22 @@ extension LocalCoordinator {
         }
     }
 
+    private func checkIntegrity() async throws {
+        do {
+            try await queue.checkIntegrity()
+        } catch  where Task.isCancelled {
+            // The next start reads it again.
+        }
+    }
+
     /// Starts a task for each job that has to be scanned or sealed and has none.
-    private func startTasks(in group: inout DiscardingTaskGroup) async throws(APIError) {
+    private func startTasks(
+        in group: inout ThrowingDiscardingTaskGroup<any Error>
+    ) async throws(APIError) {
         for job in try await queue.jobs(where: Self.scannable) where !job.isScanFinished {
             start(job.id, in: &group) { await self.plan(job.id) }
         }
+        guard queue.isSound else { return }
         for job in try await queue.jobs(where: [.sealing]) {
             start(job.id, in: &group) { await self.seal(job.id) }
         }
@@ -499,7 +513,7 @@ extension LocalCoordinator {
     /// Starts a task unless the job has one; the task looks at the job afresh.
     private func start(
         _ job: JobID,
-        in group: inout DiscardingTaskGroup,
+        in group: inout ThrowingDiscardingTaskGroup<any Error>,
         _ work: @escaping @Sendable () async -> Void
     ) {
         guard busy.withLock({ $0.insert(job).inserted }) else { return }

@@ -12,18 +12,25 @@ package enum NetworkFileSystem {
     /// - Parameter folder: It exists.
     /// - Throws: `StartError.unusable`, naming the file system.
     package static func refuse(_ folder: String) throws(StartError) {
-        var status = stat()
-        guard stat(folder, &status) == 0 else {
+        guard access(folder, F_OK) == 0 else {
             throw .unusable(path: folder, reason: SystemError.current.description)
         }
-        // Without /proc there is nothing to look at.
-        let mounts = (try? String(contentsOfFile: "/proc/self/mountinfo", encoding: .utf8)) ?? ""
-        if let type = type(ofDevice: UInt64(status.st_dev), in: mounts), isNetwork(type) {
+        if let type = type(of: folder), isNetwork(type) {
             throw .unusable(
                 path: folder,
                 reason: "it lies on \(type), where a database can be damaged; choose a local disk"
             )
         }
+    }
+
+    /// Returns the type of the file system that a folder lies on; nil where the system does not tell.
+    static func type(of folder: String) -> String? {
+        var status = stat()
+        // Without /proc there is nothing to look at.
+        guard stat(folder, &status) == 0,
+            let mounts = try? String(contentsOfFile: "/proc/self/mountinfo", encoding: .utf8)
+        else { return nil }
+        return type(ofDevice: UInt64(status.st_dev), in: mounts)
     }
 
     /// Whether a type of file system, by the kernel's name, reaches over a network.

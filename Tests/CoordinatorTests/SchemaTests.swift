@@ -153,9 +153,7 @@ struct SchemaTests {
                 _ = try await queue.makeJob(shards: 3)
             }
             let path = folder + "/state.db"
-            var file = try Data(contentsOf: URL(filePath: path))
-            for index in file.count / 2..<file.count / 2 + 4096 { file[index] ^= 0x10 }
-            try file.write(to: URL(filePath: path))
+            try damageHalf(of: path)
             #expect {
                 try JobQueue(folder: folder)
             } throws: { error in
@@ -164,6 +162,24 @@ struct SchemaTests {
                 default: false
                 }
             }
+        }
+    }
+
+    @Test func aLargeDatabaseIsReadBehindTheStart() async throws {
+        try await withTemporaryFolder { folder in
+            do {
+                let queue = try JobQueue(folder: folder, bytesCheckedAtStart: 0)
+                _ = try await queue.makeJob(shards: 3)
+                #expect(!queue.isSound)
+                try await queue.checkIntegrity()
+                #expect(queue.isSound)
+            }
+            let path = folder + "/state.db"
+            try damageHalf(of: path)
+            // The damage may be such that the start itself meets it.
+            guard let queue = try? JobQueue(folder: folder, bytesCheckedAtStart: 0) else { return }
+            await #expect(throws: (any Error).self) { try await queue.checkIntegrity() }
+            #expect(!queue.isSound)
         }
     }
 

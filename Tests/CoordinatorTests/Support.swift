@@ -26,6 +26,13 @@ func write(_ text: String, to path: String) throws {
     try Data(text.utf8).write(to: url)
 }
 
+/// Flips bits in a page in the middle of a file.
+func damageHalf(of path: String) throws {
+    var file = try Data(contentsOf: URL(filePath: path))
+    for index in file.count / 2..<file.count / 2 + 4096 { file[index] ^= 0x10 }
+    try file.write(to: URL(filePath: path))
+}
+
 /// A logger that says nothing.
 let silent = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
 

@@ -81,7 +81,8 @@ package enum Backup {
         _ = try Files.place(temporary, at: path)
     }
 
-    private static func openReadOnly(_ path: String) throws -> DatabaseQueue {
+    /// Opens a database that somebody else may be writing to, and never checkpoints it.
+    static func openReadOnly(_ path: String) throws -> DatabaseQueue {
         var configuration = Configuration()
         configuration.readonly = true
         return try DatabaseQueue(path: path, configuration: configuration)

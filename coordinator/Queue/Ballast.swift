@@ -8,7 +8,7 @@ import Synchronization
 /// room for it and for some more.
 package final class Ballast: Sendable {
     /// Bytes of the file, unless the disk is small.
-    private static let largestBytes: Int64 = 64 << 20
+    static let largestBytes: Int64 = 64 << 20
     /// Most of a small disk: one part in so many.
     private static let diskParts: Int64 = 8
     /// Free bytes below which a coordinator could not even open its database.

@@ -141,13 +141,15 @@ extension JobQueue {
     /// Returns when the newest event happened; nil before the first.
     func lastEventTime() throws(APIError) -> Timestamp? {
         do {
-            return try database.unsafeRead { db in
-                try Int64.fetchOne(db, sql: "SELECT at_ms FROM event ORDER BY id DESC LIMIT 1")
-                    .map(Timestamp.init(milliseconds:))
-            }
+            return try database.unsafeRead(Self.lastEventTime)
         } catch {
             throw .refused(.failed(error))
         }
+    }
+
+    static func lastEventTime(_ db: Database) throws -> Timestamp? {
+        try Int64.fetchOne(db, sql: "SELECT at_ms FROM event ORDER BY id DESC LIMIT 1")
+            .map(Timestamp.init(milliseconds:))
     }
 
     package func events(

@@ -2,6 +2,7 @@ import Dispatch
 import Foundation
 package import GRDB
 package import JobProtocol
+import Synchronization
 
 /// The queue of all jobs, in one SQLite file.
 ///
@@ -18,6 +19,7 @@ package final class JobQueue: Sendable {
     let leaseSeconds: Int
     /// The SQLite that this program found.
     package let sqliteVersion: SQLiteVersion
+    private let isFoundSound = Atomic(false)
     /// Rung after each commit that made work for workers or for the coordinator itself.
     package let bell = Bell()
 
@@ -27,11 +29,13 @@ package final class JobQueue: Sendable {
     ///   - folder: Where `state.db` and its lock lie, on a local disk.
     ///   - leaseSeconds: Life of a lease without a heartbeat.
     ///   - hasBallast: Whether disk space is kept for the last writes on a full disk.
+    ///   - bytesCheckedAtStart: Size of a database above which `checkIntegrity` reads it later.
     /// - Throws: `StartError`, when another coordinator has it, or the file cannot be used.
     package init(
         folder: String,
         leaseSeconds: Int = Limits.leaseSeconds,
-        hasBallast: Bool = false
+        hasBallast: Bool = false,
+        bytesCheckedAtStart: Int64 = 64 << 20
     ) throws(StartError) {
         self.leaseSeconds = leaseSeconds
         let path = Files.database(in: folder)
@@ -67,8 +71,11 @@ package final class JobQueue: Sendable {
             try migrator.migrate(database)
             // After the migrations: opening in WAL mode sets NORMAL.
             try database.inDatabase { try $0.execute(sql: "PRAGMA synchronous = FULL") }
-            if let damage = try database.unsafeRead(Schema.damage) {
-                throw StartError.damaged(path: path, reason: damage)
+            if case .file(let bytes)? = try Files.kind(of: path), bytes <= bytesCheckedAtStart {
+                if let damage = try database.unsafeRead(Schema.damage) {
+                    throw StartError.damaged(path: path, reason: damage)
+                }
+                isFoundSound.store(true, ordering: .relaxed)
             }
         } catch let error as StartError {
             throw error
@@ -78,7 +85,26 @@ package final class JobQueue: Sendable {
         group = GroupCommit(database)
     }
 
-    private static func sqliteVersion(_ db: Database) throws -> SQLiteVersion {
+    /// Whether the whole database was read since the start, and is sound.
+    ///
+    /// A dataset is sealed only then.
+    package var isSound: Bool { isFoundSound.load(ordering: .relaxed) }
+
+    /// Reads the whole database if the start did not, beside the connection that has it.
+    ///
+    /// A queue of a million shards takes seconds, in which it is served already.
+    ///
+    /// - Throws: `StartError.damaged`: nothing must be done with it any more.
+    package func checkIntegrity() async throws {
+        guard !isSound else { return }
+        let path = database.path
+        let damage = try await Backup.openReadOnly(path).unsafeRead(Schema.damage)
+        if let damage { throw StartError.damaged(path: path, reason: damage) }
+        isFoundSound.store(true, ordering: .relaxed)
+        bell.ring()
+    }
+
+    static func sqliteVersion(_ db: Database) throws -> SQLiteVersion {
         SQLiteVersion(try String.fetchOne(db, sql: "SELECT sqlite_version()") ?? "")
     }
 

@@ -74,7 +74,8 @@ extension Backup.Report {
     }
 }
 
-private func show(_ value: some Encodable, _ isJSON: Bool, _ text: () -> String) {
+/// Prints the result of a command.
+func show(_ value: some Encodable, _ isJSON: Bool, _ text: () -> String) {
     print(isJSON ? String(decoding: Wire.encode(value), as: UTF8.self) : text())
 }
 

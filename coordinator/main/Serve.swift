@@ -13,7 +13,7 @@ struct FlowpackCoordinator: AsyncParsableCommand {
         commandName: "flowpack-coordinator",
         abstract: "Shards datasets and leads the workers that compress them.",
         version: Release.version,
-        subcommands: [Serve.self, BackUp.self, Restore.self],
+        subcommands: [Serve.self, BackUp.self, Restore.self, Selftest.self],
         defaultSubcommand: Serve.self
     )
 }
@@ -192,6 +192,8 @@ struct Serve: AsyncParsableCommand {
         )
         do {
             try await group.run()
+        } catch let error as StartError {
+            throw error
         } catch {
             throw .unusable(path: "\(address.host):\(address.port)", reason: "\(error)")
         }
