@@ -64,7 +64,7 @@ struct WireTests {
 
     @Test func aCodeOfALaterReleaseIsReadAsOther() throws {
         #expect(
-            try read([Problem.Code].self, #"["quota_exceeded","fenced"]"#) == [.other, .fenced]
+            try read([Problem.Code].self, #"["not_yet_thought_of","fenced"]"#) == [.other, .fenced]
         )
     }
 

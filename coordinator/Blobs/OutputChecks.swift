@@ -28,6 +28,7 @@ final class OutputChecks: Sendable {
     ///   - completion: What the worker says.
     ///   - file: The name of the shard's file.
     ///   - destination: That of the job.
+    /// - Returns: How the file differs.
     func outcome(
         of completion: Completion,
         file: String,
