@@ -226,7 +226,7 @@ struct TransitionTests {
 
     @Test func theJobWithTheFewestLeasesComesNext() {
         let state = queue([(0, 3, 9), (0, 0, 2), (0, 1, 9)])
-        #expect(state.jobsToLease(shards: 7).map(\.rawValue) == [2, 2, 3, 3, 1, 3, 1])
+        #expect(state.jobsToLease(shards: 7).map(\.rawValue) == [2, 3, 2, 3, 1, 3, 1])
     }
 
     @Test func aHigherPriorityComesFirstAndThenTheNext() {

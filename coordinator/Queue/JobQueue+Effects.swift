@@ -98,13 +98,14 @@ extension JobQueue {
         try executeGuarded(
             """
             UPDATE job SET state = ?, is_scan_finished = ?, problems = ?, failure = ?,
-                pause_reason = ?, breaker = ?, dataset_digest = ?, started_ms = ?, finished_ms = ?
+                pause_reason = ?, breaker = ?, turn = ?, dataset_digest = ?, started_ms = ?,
+                finished_ms = ?
             WHERE id = ? AND state = ?
             """,
             [
                 after.state.rawValue, after.isScanFinished, after.problems, after.failure,
-                after.pauseReason, after.breaker.map { json($0) }, after.datasetDigest,
-                after.startedAt?.milliseconds,
+                after.pauseReason, after.breaker.map { json($0) }, after.turn,
+                after.datasetDigest, after.startedAt?.milliseconds,
                 after.finishedAt?.milliseconds, before.id.rawValue, before.state.rawValue,
             ],
             db

@@ -23,6 +23,8 @@ package struct JobRecord: Equatable, Sendable {
     package var pauseReason: String?
     /// Counts the last failures; nil before the first.
     package var breaker: CircuitBreaker?
+    /// Larger than that of every job whose last lease is older; 0 before the first.
+    package var turn = 0
     package var datasetDigest: String?
     /// When its first shard was leased.
     package var startedAt: Timestamp?

@@ -87,6 +87,7 @@ extension JobRecord {
         failure = row["failure"]
         pauseReason = row["pause_reason"]
         breaker = try row.jsonIfAny(CircuitBreaker.self, "breaker")
+        turn = row["turn"]
         datasetDigest = row["dataset_digest"]
         startedAt = row.timestampIfAny("started_ms")
         finishedAt = row.timestampIfAny("finished_ms")

@@ -34,6 +34,9 @@ package enum Schema {
         migrator.registerMigration("4 submitters") { db in
             try db.execute(sql: submitters)
         }
+        migrator.registerMigration("5 turns") { db in
+            try db.execute(sql: turns)
+        }
         return migrator
     }
 
@@ -297,6 +300,11 @@ package enum Schema {
         ALTER TABLE job ADD COLUMN priority INTEGER NOT NULL DEFAULT 0
             CHECK (priority BETWEEN -100 AND 100);
         ALTER TABLE job ADD COLUMN max_workers INTEGER CHECK (max_workers > 0);
+        """
+
+    /// Which of equal jobs has waited longest.
+    private static let turns = """
+        ALTER TABLE job ADD COLUMN turn INTEGER NOT NULL DEFAULT 0 CHECK (turn >= 0);
         """
 
     /// Why workers are suspect, and since when their failures count.

@@ -101,9 +101,11 @@ extension Transition {
         )
         state.note(attempt)
         effects.append(.insertAttempt(attempt))
+        let turn = state.nextTurn
         change(shard.job) { [now] job in
             job.state = .running
             job.startedAt = job.startedAt ?? now
+            job.turn = turn
         }
         return shard.lease
     }
