@@ -401,11 +401,13 @@ private struct Loader {
     private mutating func loadSilentWorkers(now: Timestamp) throws {
         let since = now.advanced(bySeconds: -state.leaseSeconds)
         let rows = try Row.fetchAll(
-            db,
-            sql: """
-                SELECT * FROM worker WHERE state NOT IN ('gone', 'incompatible')
-                AND seen_ms <= \(since.milliseconds) LIMIT \(JobQueue.reapLimit)
-                """
+            db.cachedStatement(
+                sql: """
+                    SELECT * FROM worker WHERE state NOT IN ('gone', 'incompatible')
+                    AND seen_ms <= ? LIMIT ?
+                    """
+            ),
+            arguments: [since.milliseconds, JobQueue.reapLimit]
         )
         for row in rows {
             let worker = try WorkerRecord(row)
