@@ -85,6 +85,7 @@ let argumentParser = Target.Dependency.product(
 )
 let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
 let grdb = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
+let sqlite = Target.Dependency.product(name: "GRDBSQLite", package: "GRDB.swift")
 let httpTypes = Target.Dependency.product(name: "HTTPTypes", package: "swift-http-types")
 let hummingbird = Target.Dependency.product(name: "Hummingbird", package: "hummingbird")
 let hummingbirdCore = Target.Dependency.product(name: "HummingbirdCore", package: "hummingbird")
@@ -223,7 +224,7 @@ let package = Package(
                 hummingbirdTesting, httpTypes, logging, nioCore,
             ]
         ),
-        tests("Simulation", ["Coordinator", "JobProtocol", grdb]),
+        tests("Simulation", ["Coordinator", "JobProtocol", grdb, sqlite]),
         tests("S3", ["S3"]),
         tests("CoordinatorClient", ["CoordinatorClient", "HTTPTransport", "JobProtocol"]),
         tests(

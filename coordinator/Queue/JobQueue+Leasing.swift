@@ -1,4 +1,4 @@
-import GRDB
+package import GRDB
 package import JobProtocol
 
 // How a worker gets shards.
@@ -55,8 +55,17 @@ extension JobQueue {
     /// Returns what a worker has to know about leases.
     package func describe(_ leases: [LeaseID]) async throws(APIError) -> [Lease] {
         try await read { [leaseSeconds] db in
-            try leases.map { try Self.assignment($0, leaseSeconds, db).decoded }
+            try leases.map { try Self.describe($0, leaseSeconds: leaseSeconds, in: db) }
         }
+    }
+
+    /// As the other `describe`, on the connection.
+    package static func describe(
+        _ lease: LeaseID,
+        leaseSeconds: Int,
+        in db: Database
+    ) throws -> Lease {
+        try assignment(lease, leaseSeconds, db).decoded
     }
 
     /// Returns what a worker has to know about a lease that it holds.
