@@ -23,10 +23,10 @@ package struct MeanCorrections: Equatable, Sendable {
     package static let skippedPixels = 1 << 14
 
     /// The positions of an image that the encoder looks at in each pass, about.
-    private static let sampledPositions = 2048
+    private static let sampledPositions = 16384
 
     /// What moving a coefficient must save at least, in 1/256 bit of the sampled positions.
-    private static let leastSaving: UInt64 = 2 * 256
+    private static let leastSaving: UInt64 = 8 * 256
 
     /// By what the encoder moves a coefficient, in turn.
     private static let moves: [Int8] = [8, -8, 2, -2, 1, -1]

@@ -17,10 +17,12 @@ package struct ScaleOffsets: Equatable, Sendable {
     /// What half a byte holds.
     package static let range: ClosedRange<Int8> = -8...7
 
-    /// The positions of a channel that the encoder looks at, spread over the block.
-    private static let sampledPositions = 1024
+    /// The positions of a channel that the encoder looks at, about, spread over the block.
+    ///
+    /// With fewer, chance decides: 1,024 made photographs 0.3 to 0.9 % larger.
+    private static let sampledPositions = 16384
 
-    /// What a channel's correction must save at least, in 1/256 bit, to be other than 0.
+    /// What a channel's correction must save of them, in 1/256 bit, to be other than 0.
     private static let leastSaving: UInt64 = 16 * 256
 
     /// Returns corrections of 0 for passes of so many channels.
@@ -131,7 +133,7 @@ package struct ScaleOffsets: Equatable, Sendable {
                 }
             }
             passes[pass][channel] = Self.cheapest(
-                leastSaving: Self.leastSaving / UInt64(stride),
+                leastSaving: Self.leastSaving,
                 cost
             )
         }
