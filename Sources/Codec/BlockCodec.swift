@@ -94,7 +94,7 @@ package struct BlockCodec: Sendable {
                 )
             }
             withCorrectedMeans(latents, corrections, pass: index) { latents, isCorrected in
-                offsets?.choose(pass: index, latents: latents, cdf: cdf)
+                offsets?.choose(pass: index, latents: latents, cdf: cdf, isa: engine.isa)
                 withCorrected(latents.scales, offsets, pass: index) { scales in
                     var latents = latents
                     latents.scales = scales
@@ -107,7 +107,7 @@ package struct BlockCodec: Sendable {
         }
         return BlockAnalysis(
             passes: passes.flatMap(\.self),
-            largestPass: shapes.map(\.symbolsPerImage).max() ?? 0,
+            largestPass: shapes.largest,
             imageCount: images.count,
             offsets: offsets,
             mirrorings: mirrorings,
@@ -163,10 +163,9 @@ package struct BlockCodec: Sendable {
             corrections = found.corrections
             begin += found.byteCount
         }
-        let largestPass = shapes.reduce(0) { max($0, $1.symbolsPerImage) } * count
         var decoder = try RANSDecoder(
             payload[begin...],
-            lanes: RANS.lanes(largestPass: largestPass),
+            lanes: RANS.lanes(largestPass: shapes.largest * count),
             isa: engine.isa
         )
         let images = try engine.inverse(count: count, width: width, height: height) {
@@ -190,6 +189,11 @@ package struct BlockCodec: Sendable {
         }
         return mirrorings?.applied(to: images.map(Image.init)) ?? images.map(Image.init)
     }
+}
+
+extension [PassShape] {
+    /// The symbols of one image in the largest pass.
+    fileprivate var largest: Int { map(\.symbolsPerImage).max() ?? 0 }
 }
 
 extension [Mirroring] {

@@ -212,7 +212,7 @@ package struct MeanCorrections: Equatable, Sendable {
                     by: coefficients[...],
                     residuals: residuals
                 )
-                return corrected.symbols(imageCount: 1, cdf: cdf, isa: isa)[0].cost
+                return corrected.cost(cdf: cdf, isa: isa)
             }
             var best = [Int8](repeating: 0, count: 1 + residuals.count)
             let start = cost(best)

@@ -51,6 +51,11 @@ struct ChannelLatents {
     var means: [Int16]
     var scales: [UInt8]
 
+    /// Returns what coding the latents takes, in 1/256 bit; the same on every instruction set.
+    func cost(cdf: LogisticCDF, isa: InstructionSet) -> UInt64 {
+        symbols(imageCount: 1, cdf: cdf, isa: isa)[0].cost
+    }
+
     /// Finds the intervals, `[image]`.
     func symbols(imageCount: Int, cdf: LogisticCDF, isa: InstructionSet) -> [SymbolSequence] {
         values.withUnsafeBufferPointer { values in

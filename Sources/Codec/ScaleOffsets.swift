@@ -1,5 +1,6 @@
 package import EntropyCoding
 internal import Flow
+internal import Kernels
 
 /// Corrections of the predicted scales of one block: one for each channel of each pass.
 ///
@@ -112,35 +113,28 @@ package struct ScaleOffsets: Equatable, Sendable {
     ///   - pass: The pass's index in decode order.
     ///   - latents: All images of the block.
     ///   - cdf: The model's distributions.
-    mutating func choose(pass: Int, latents: PassLatents, cdf: LogisticCDF) {
-        let (values, means, scales) = (latents.values, latents.means, latents.scales)
+    ///   - isa: A supported instruction set; the choice does not depend on it.
+    mutating func choose(
+        pass: Int,
+        latents: PassLatents,
+        cdf: LogisticCDF,
+        isa: InstructionSet
+    ) {
         let channels = passes[pass].count
-        let positions = values.count / channels
-        let stride = max(1, positions / Self.sampledPositions)
+        let step = max(1, latents.values.count / channels / Self.sampledPositions)
         for channel in 0..<channels {
-            let samples = Swift.stride(from: channel, to: values.count, by: channels * stride)
-            func cost(_ offset: Int8) -> UInt64 {
+            let sample = latents.channel(channel, of: channels, every: step)
+            passes[pass][channel] = Self.cheapest { offset in
                 let shift = Int16(offset) * Int16(Self.unit)
-                return samples.reduce(0) { sum, index in
-                    sum
-                        + UInt64(
-                            cdf.cost(
-                                value: values[index],
-                                mean: means[index],
-                                scale: correctScale(scales[index], by: shift)
-                            )
-                        )
-                }
+                var corrected = sample
+                corrected.scales = sample.scales.map { correctScale($0, by: shift) }
+                return corrected.cost(cdf: cdf, isa: isa)
             }
-            passes[pass][channel] = Self.cheapest(
-                leastSaving: Self.leastSaving,
-                cost
-            )
         }
     }
 
     /// Walks downhill from 0 to the nearest least cost; 0 where that saves less than `leastSaving`.
-    private static func cheapest(leastSaving: UInt64, _ cost: (Int8) -> UInt64) -> Int8 {
+    private static func cheapest(_ cost: (Int8) -> UInt64) -> Int8 {
         let start = cost(0)
         var (best, least): (Int8, UInt64) = (0, start)
         for direction in [Int8(1), -1] {
@@ -151,7 +145,7 @@ package struct ScaleOffsets: Equatable, Sendable {
             }
             if best != 0 { break }
         }
-        return start - least >= leastSaving ? best : 0
+        return start - least >= Self.leastSaving ? best : 0
     }
 }
 

@@ -248,8 +248,7 @@ private struct Loader {
                 ]
             )
             for row in rows {
-                let shard = ShardID(rawValue: row["shard"])
-                let lease = LeaseID(shard: shard, fence: Fence(packed: row["fence"]))
+                let lease = LeaseID(row)
                 try load(lease)
                 try loadPace(of: lease)
                 state.slowLeases.append(lease)
@@ -307,8 +306,7 @@ private struct Loader {
             arguments: [deadline?.milliseconds ?? Int64.max, limit]
         )
         for row in rows {
-            let shard = ShardID(rawValue: row["shard"])
-            let lease = LeaseID(shard: shard, fence: Fence(packed: row["fence"]))
+            let lease = LeaseID(row)
             try load(lease)
             try loadLosses(of: lease)
             state.oldLeases.append(lease)

@@ -152,18 +152,20 @@ extension JobQueue {
             .map(Timestamp.init(milliseconds:))
     }
 
+    /// Throws `Problem` if there is no such job.
+    private static func requireJob(_ job: JobID, in db: Database) throws {
+        let sql = "SELECT 1 FROM job WHERE id = ?"
+        guard try Bool.fetchOne(db, sql: sql, arguments: [job.rawValue]) != nil else {
+            throw Problem.noJob(job)
+        }
+    }
+
     package func events(
         of job: JobID,
         after: Int64
     ) async throws(APIError) -> [JobEvent] {
         try await read { db in
-            guard
-                try Bool.fetchOne(
-                    db,
-                    sql: "SELECT 1 FROM job WHERE id = ?",
-                    arguments: [job.rawValue]
-                ) != nil
-            else { throw Problem.noJob(job) }
+            try Self.requireJob(job, in: db)
             let rows = try Row.fetchAll(
                 db,
                 sql: "SELECT * FROM event WHERE job = ? AND id > ? ORDER BY id LIMIT ?",
@@ -179,13 +181,7 @@ extension JobQueue {
         after ordinal: Int
     ) async throws(APIError) -> ShardList {
         try await read { db in
-            guard
-                try Bool.fetchOne(
-                    db,
-                    sql: "SELECT 1 FROM job WHERE id = ?",
-                    arguments: [job.rawValue]
-                ) != nil
-            else { throw Problem.noJob(job) }
+            try Self.requireJob(job, in: db)
             let tallies = try Self.tallies(of: job, in: db)
             if let state, (tallies[state]?.shards ?? 0) == 0 {
                 return ShardList(shards: [], next: nil)

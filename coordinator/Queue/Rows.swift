@@ -122,10 +122,7 @@ extension ShardRecord {
 extension AttemptRecord {
     init(_ row: Row) throws {
         self.init(
-            lease: LeaseID(
-                shard: ShardID(rawValue: row["shard"]),
-                fence: Fence(packed: row["fence"])
-            ),
+            lease: LeaseID(row),
             job: JobID(rawValue: row["job"]),
             worker: try row.worker("worker"),
             issuedAt: row.timestamp("issued_ms"),
@@ -177,6 +174,16 @@ extension Tally {
             samples: row["samples"],
             sourceBytes: row["source_bytes"],
             outputBytes: row["output_bytes"]
+        )
+    }
+}
+
+extension LeaseID {
+    /// The lease of a row with the columns `shard` and `fence`.
+    init(_ row: Row) {
+        self.init(
+            shard: ShardID(rawValue: row["shard"]),
+            fence: Fence(packed: row["fence"])
         )
     }
 }
