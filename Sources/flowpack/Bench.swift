@@ -28,6 +28,8 @@ struct CommaSeparated<Element: ExpressibleByArgument>: ExpressibleByArgument {
         guard elements.count == words.count else { return nil }
     }
 
+    static var allValueStrings: [String] { Element.allValueStrings }
+
     var defaultValueDescription: String {
         elements.map(\.defaultValueDescription).joined(separator: ",")
     }

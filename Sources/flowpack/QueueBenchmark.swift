@@ -97,10 +97,17 @@ struct QueueBenchmark: Sendable {
         let coordinator = try await CoordinatorProcess(data: data)
         let fleet = try WorkerFleet(port: coordinator.port, output: "\(output)/content")
         var rows: [Row] = []
-        rows += try await measure(.enrol, coordinator) { try await fleet.enrol(workers) }
-        rows += try await measure(.paced, coordinator) { try await fleet.work(seconds: seconds) }
-        rows += try await measure(.flatOut, coordinator) {
-            try await fleet.work(seconds: seconds, eager: min(workers, Self.eagerWorkers))
+        do {
+            rows += try await measure(.enrol, coordinator) { try await fleet.enrol(workers) }
+            rows += try await measure(.paced, coordinator) {
+                try await fleet.work(seconds: seconds)
+            }
+            rows += try await measure(.flatOut, coordinator) {
+                try await fleet.work(seconds: seconds, eager: min(workers, Self.eagerWorkers))
+            }
+        } catch {
+            _ = try await fleet.leave()
+            throw error
         }
         coordinator.kill()
         let committed = try await fleet.leave()

@@ -459,6 +459,33 @@ struct CommandTests {
         #expect(rows.allSatisfy { $0.coordinatorPeakMegabytes > 1 })
     }
 
+    @Test func anInterruptedQueueBenchmarkSaysSoAndLeavesNothing() async throws {
+        let benchmark = try flowpack.start(
+            "bench queue --workers 3 --shards 6 --samples 2 --seconds 60"
+                .split(separator: " ").map(String.init),
+            environment: ["TMPDIR": try folder.makeFolder("temporary")],
+            output: folder.url("output"),
+            errors: folder.url("errors")
+        )
+        func isListening() throws -> Bool {
+            try folder.files("temporary").contains { name in
+                try name.hasSuffix("/log")
+                    && String(decoding: folder.bytes("temporary/\(name)"), as: UTF8.self)
+                        .contains("listening")
+            }
+        }
+        while benchmark.isRunning, try !isListening() { usleep(10_000) }
+        usleep(300_000)
+        benchmark.terminate()
+        benchmark.waitUntilExit()
+
+        #expect(benchmark.terminationReason == .exit && benchmark.terminationStatus == 130)
+        #expect(
+            String(decoding: try folder.bytes("errors"), as: UTF8.self).contains("interrupted")
+        )
+        #expect(try folder.files("temporary") == [])
+    }
+
     @Test func theCodecBenchmarkTakesTheTilesOfAFolder() throws {
         try folder.write(picture(40, 20, seed: 1), "source/a.ppm")
         try folder.write(picture(16, 16, seed: 2), "source/b.ppm")
