@@ -232,10 +232,18 @@ class ResidualNetwork(nn.Module):
                 second.weight.mul_(0.3)
 
     def forward(self, latents):
-        trunk = self.first(latents * INPUT_GAIN)
+        return self.answer(latents, self.features(latents))
+
+    def features(self, latents, context=0.0):
+        """What the last convolution sees, [N, channels, H, W]; `context` is added to the trunk."""
+        trunk = self.first(latents * INPUT_GAIN) + context
         for one, two in self.inner:
             trunk = trunk + two(F.relu(one(F.relu(trunk))))
-        result = self.last(F.relu(trunk)).to(self.gain.dtype)
+        return F.relu(trunk)
+
+    def answer(self, latents, features):
+        """The result, in units of the integer model."""
+        result = self.last(features).to(self.gain.dtype)
         if self.shortcut is not None:
             with torch.autocast(latents.device.type, enabled=False):
                 result = result + self.shortcut(latents * SHORTCUT_GAIN)
@@ -382,7 +390,12 @@ def unsqueeze(z):
 
 
 def code_length(values, parameters):
-    """Nats of each image under discretised logistics, [N].
+    """Nats of each image under discretised logistics, [N]."""
+    return latent_nats(values, parameters).sum((1, 2, 3))
+
+
+def latent_nats(values, parameters):
+    """Nats of each latent under its discretised logistic, [N, C, H, W].
 
     The integer coder floors every probability inside a latent's window and codes what lies outside
     it by an escape. The step in the cost is smoothed so that a gradient leads away from it;
@@ -399,8 +412,7 @@ def code_length(values, parameters):
     floored = -torch.logaddexp(-nats.detach(), torch.full_like(nats, -FLOOR_NATS))
     window = (SMALLEST_WINDOW * inverse).clamp(min=WINDOW_SCALES)  # in scales
     escaped = torch.sigmoid(ESCAPE_SHARPNESS * (upper - window))
-    cost = nats + (floored - nats.detach()) + escaped * (ESCAPE_NATS - floored)
-    return cost.sum((1, 2, 3))
+    return nats + (floored - nats.detach()) + escaped * (ESCAPE_NATS - floored)
 
 
 class Flow(nn.Module):

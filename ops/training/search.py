@@ -8,13 +8,29 @@ multiplications. Finished variants are kept in RUN and not trained again.
 
 import argparse
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import nn
+from torch.nn import functional as F
 
 from data import CropSampler, evaluation_sets, tiles, training_images
-from flow import SHAPES, Flow, NetworkShape, same_levels
+from flow import (
+    LOG_SCALE_STEP,
+    SHAPES,
+    Flow,
+    NetworkShape,
+    StaticPrior,
+    code_length,
+    latent_nats,
+    prior_units,
+    same_levels,
+    squeeze,
+    to_latents,
+    unsqueeze,
+)
 from trainer import Schedule, Trainer
 
 CROP, BATCH, RATE = 32, 64, 2e-3
@@ -26,6 +42,84 @@ def levels(
     """Equal networks on all levels."""
     networks = [NetworkShape.uniform(width, blocks, shortcut) for width in (coupling, prior)]
     return same_levels(*networks, groups, steps, keep)
+
+
+class CrossLevelFlow(Flow):
+    """A flow whose priors see the coarser level's features as well as its pixels.
+
+    What the last prior of a level computed is raised by a 1×1 convolution to the four finer
+    positions and added to the trunks of the priors of the level above. Only float: no operation of
+    the model file does it.
+    """
+
+    def __init__(self, shape):
+        super().__init__(shape)
+        widths = [level.prior.channels for level in shape.levels]
+        self.raised = nn.ModuleList(
+            nn.Conv2d(coarse, 4 * fine, 1) for fine, coarse in zip(widths, widths[1:])
+        )
+        for raised in self.raised:
+            nn.init.zeros_(raised.weight)
+            nn.init.zeros_(raised.bias)
+
+    def passes(self, images):
+        z, latents = to_latents(images, self.shape.colour), []
+        for level in self.levels:
+            latents.append(level.couple(squeeze(z)))
+            z = latents[-1][:, : level.plan.keep]
+        context = 0.0
+        for l, (level, z) in reversed(list(enumerate(zip(self.levels, latents)))):
+            begin = level.plan.keep
+            for network, size in zip(level.priors, level.plan.groups):
+                known, values = z[:, :begin], z[:, begin : begin + size]
+                if isinstance(network, StaticPrior):
+                    yield values, network(known.shape[0], *known.shape[2:])
+                else:
+                    features = network.features(known, context)
+                    yield values, network.answer(known, features)
+                begin += size
+            if l > 0:
+                context = unsqueeze(self.raised[l - 1](features))
+
+    def networks(self):
+        yield from super().networks()
+        for l, raised in enumerate(self.raised):
+            yield f"level{l + 1}.raised", raised
+
+
+class MixtureFlow(Flow):
+    """A flow whose priors answer with two logistics for each latent, and the weight between them.
+
+    The second starts e times as wide. Only float: coded symbols have one logistic.
+    """
+
+    def __init__(self, shape):
+        super().__init__(shape)
+        for level, level_shape in zip(self.levels, shape.levels):
+            known = level.plan.keep
+            for n, size in enumerate(level.plan.groups):
+                if known > 0:
+                    gain, offset = prior_units(size)
+                    wider = offset + torch.arange(2).repeat_interleave(size) / LOG_SCALE_STEP
+                    gains = torch.cat([gain, gain, torch.ones(size)])
+                    offsets = torch.cat([offset, wider, torch.zeros(size)])
+                    level.priors[n] = level_shape.prior.network(known, 5 * size, gains, offsets)
+                known += size
+
+    def forward(self, images):
+        nats = 0
+        for values, parameters in self.passes(images):
+            if parameters.shape[1] == 2 * values.shape[1]:
+                nats = nats + code_length(values, parameters)
+                continue
+            size = values.shape[1]
+            one, two, weight = parameters.split([2 * size, 2 * size, size], 1)
+            likelihoods = (
+                F.logsigmoid(weight) - latent_nats(values, one),
+                F.logsigmoid(-weight) - latent_nats(values, two),
+            )
+            nats = nats - torch.logaddexp(*likelihoods).sum((1, 2, 3))
+        return nats / math.log(2)
 
 
 # What each variant changes of `base`, and the change.
@@ -46,7 +140,15 @@ VARIANTS = {
     "groups-1": ("1 group, prior of 84", {"levels": levels(prior=84, groups=(1, 1, 1, 2))}),
     "groups-6": ("6 groups, priors of 34", {"levels": levels(prior=34, groups=(6, 6, 6, 8))}),
     "blocks-2": ("2 blocks a network, 12/34", {"levels": levels(12, 34, blocks=2)}),
+    "cross-level": ("features of the coarser level in the priors' trunks", {}),
+    "mixture": ("two logistics a latent", {}),
 }
+FLOWS = {"cross-level": CrossLevelFlow, "mixture": MixtureFlow}
+
+
+def flow_of(variant):
+    """The untrained flow of a variant."""
+    return FLOWS.get(variant, Flow)(replace(SHAPES["fast"], **VARIANTS[variant][1]))
 
 
 def evaluation(root):
@@ -64,11 +166,10 @@ def measure(variant, options, sampler, sets):
     result = folder / "result.json"
     if result.exists():
         return json.loads(result.read_text())
-    shape = replace(SHAPES["fast"], **VARIANTS[variant][1])
     schedule = Schedule(
         0, RATE, small_crop=CROP, large_crop=CROP, small_batch=BATCH, image_budget=options.images
     )
-    flow = Flow(shape).to(memory_format=torch.channels_last)
+    flow = flow_of(variant).to(memory_format=torch.channels_last)
     trainer = Trainer(
         flow, schedule, sampler, sets, folder, "bf16", options.seed, compiled=options.compile
     )

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from flow import SHAPES, Flow, plan_levels
+from flow import SHAPES, Flow, ResidualNetwork, plan_levels
 from muon import Muon, muon_and_adam, orthogonal
-from search import VARIANTS, table
+from search import VARIANTS, flow_of, table
 from trainer import kilo_multiplications
 
 
@@ -38,9 +38,35 @@ def test_kernels_go_to_muon_and_the_rest_to_adam():
 
 
 def test_variants_cost_about_the_same():
-    for variant, (_, change) in VARIANTS.items():
-        cost = kilo_multiplications(Flow(replace(SHAPES["fast"], **change)))
+    for variant in VARIANTS:
+        cost = kilo_multiplications(flow_of(variant))
         assert abs(cost - 18.5) < 1.5, variant
+
+
+def test_features_of_the_coarser_level_change_the_priors_of_the_finer_one():
+    flow, images = flow_of("cross-level"), torch.randint(0, 256, (2, 3, 32, 32))
+    plain = Flow(SHAPES["fast"])
+    plain.load_state_dict(flow.state_dict(), strict=False)
+    assert torch.allclose(flow(images), plain(images))
+    for network in flow.levels[0].priors:
+        torch.nn.init.normal_(network.last.weight, std=0.1)
+    before = [parameters for _, parameters in flow.passes(images)]
+    torch.nn.init.normal_(flow.raised[0].weight, std=0.1)
+    after = [parameters for _, parameters in flow.passes(images)]
+    changed = [not torch.equal(*pair) for pair in zip(before, after)]
+    assert changed == [False] * (len(changed) - 3) + [True] * 3
+
+
+def test_a_mixture_of_one_logistic_is_that_logistic():
+    flow, images = flow_of("mixture"), torch.randint(0, 256, (2, 3, 32, 32))
+    plain = Flow(SHAPES["fast"])
+    before = flow(images)
+    for level in flow.levels:
+        for network in level.priors:
+            if isinstance(network, ResidualNetwork):
+                network.offset[:, -network.offset.shape[1] // 5 :] = 40
+    after = flow(images)
+    assert torch.allclose(after, plain(images)) and not torch.allclose(before, after)
 
 
 def test_unpermuted_couplings_bring_the_order_back():
