@@ -26,10 +26,10 @@ package struct MeanCorrections: Equatable, Sendable {
     private static let sampledPositions = 16384
 
     /// What moving a coefficient must save at least, in 1/256 bit of the sampled positions.
-    private static let leastSaving: UInt64 = 8 * 256
+    fileprivate static let leastSaving: UInt64 = 256
 
-    /// By what the encoder moves a coefficient, in turn.
-    private static let moves: [Int8] = [8, -8, 2, -2, 1, -1]
+    /// Of the positions that the encoder looks at, it takes every so many-th for its first steps.
+    private static let roughStep = 8
 
     /// Returns no corrections for passes of so many channels.
     package init(channels: [Int]) {
@@ -201,37 +201,71 @@ package struct MeanCorrections: Equatable, Sendable {
         cdf: LogisticCDF,
         isa: InstructionSet
     ) -> (coefficients: [Int8], saved: UInt64) {
-        var residuals: [ArraySlice<Int16>] = []
+        var residuals: [[Int16]] = []
         var all: [Int8] = []
         var saved: UInt64 = 0
         for channel in sample {
-            var corrected = channel
-            func cost(_ coefficients: [Int8]) -> UInt64 {
-                corrected.means = movedMeans(
-                    channel.means[...],
-                    by: coefficients[...],
-                    residuals: residuals
-                )
-                return corrected.cost(cdf: cdf, isa: isa)
-            }
-            var best = [Int8](repeating: 0, count: 1 + residuals.count)
-            let start = cost(best)
-            var least = start
-            // Twice, because what one coefficient leaves another one takes.
-            for index in [best.indices, best.indices].joined() {
-                for move in moves {
-                    while let next = best.moved(at: index, by: move) {
-                        let nextCost = cost(next)
-                        guard nextCost + leastSaving < least else { break }
-                        (best, least) = (next, nextCost)
-                    }
-                }
-            }
-            all += best
-            saved += start - least
-            residuals.append(Self.residuals(channel.values, means: channel.means)[...])
+            let slope = Slope(channel: channel, residuals: residuals, cdf: cdf, isa: isa)
+            let zeros = [Int8](repeating: 0, count: 1 + residuals.count)
+            let start = slope.cost(zeros)
+            // Some of the positions tell where to look.
+            let rough = slope.every(roughStep).downhill(from: zeros, by: [8, -8, 2, -2, 1, -1])
+            let (best, least) = slope.downhill(from: rough.coefficients, by: [1, -1])
+            all += least < start ? best : zeros
+            saved += start - min(start, least)
+            residuals.append(Self.residuals(channel.values, means: channel.means))
         }
         return (all, saved)
+    }
+}
+
+/// What the coefficients of a channel cost, to walk down on.
+private struct Slope {
+    /// The channel, with the model's means.
+    let channel: ChannelLatents
+    /// Of the channels before.
+    let residuals: [[Int16]]
+    let cdf: LogisticCDF
+    let isa: InstructionSet
+
+    /// The same of every n-th position.
+    func every(_ step: Int) -> Slope {
+        Slope(
+            channel: channel.every(step),
+            residuals: residuals.map { $0.every(step) },
+            cdf: cdf,
+            isa: isa
+        )
+    }
+
+    /// Returns what the latents take with these coefficients, in 1/256 bit.
+    func cost(_ coefficients: [Int8]) -> UInt64 {
+        var corrected = channel
+        corrected.means = movedMeans(
+            channel.means[...],
+            by: coefficients[...],
+            residuals: residuals.map { $0[...] }
+        )
+        return corrected.cost(cdf: cdf, isa: isa)
+    }
+
+    /// Moves one coefficient after the other, as far as each move pays.
+    func downhill(
+        from start: [Int8],
+        by moves: [Int8]
+    ) -> (coefficients: [Int8], cost: UInt64) {
+        var (best, least) = (start, cost(start))
+        // Twice, because what one coefficient leaves another one takes.
+        for index in [best.indices, best.indices].joined() {
+            for move in moves {
+                while let next = best.moved(at: index, by: move) {
+                    let nextCost = cost(next)
+                    guard nextCost + MeanCorrections.leastSaving < least else { break }
+                    (best, least) = (next, nextCost)
+                }
+            }
+        }
+        return (best, least)
     }
 }
 

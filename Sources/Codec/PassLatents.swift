@@ -51,6 +51,15 @@ struct ChannelLatents {
     var means: [Int16]
     var scales: [UInt8]
 
+    /// Copies every n-th position.
+    func every(_ step: Int) -> ChannelLatents {
+        ChannelLatents(
+            values: values.every(step),
+            means: means.every(step),
+            scales: scales.every(step)
+        )
+    }
+
     /// Returns what coding the latents takes, in 1/256 bit; the same on every instruction set.
     func cost(cdf: LogisticCDF, isa: InstructionSet) -> UInt64 {
         symbols(imageCount: 1, cdf: cdf, isa: isa)[0].cost
@@ -66,6 +75,13 @@ struct ChannelLatents {
                 }
             }
         }
+    }
+}
+
+extension Array {
+    /// Copies every n-th element.
+    func every(_ step: Int) -> [Element] {
+        withUnsafeBufferPointer { $0.channel(0, of: 1, every: step) }
     }
 }
 
