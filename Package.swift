@@ -108,6 +108,7 @@ let lifecycle = Target.Dependency.product(
     name: "ServiceLifecycle",
     package: "swift-service-lifecycle"
 )
+let yams = Target.Dependency.product(name: "Yams", package: "Yams")
 
 let package = Package(
     name: "flowpack",
@@ -130,6 +131,7 @@ let package = Package(
             url: "https://github.com/swift-server/swift-service-lifecycle",
             from: "2.13.0"
         ),
+        .package(url: "https://github.com/jpsim/Yams", from: "6.2.0"),
     ],
     targets: [
         // The bottom: C headers and the kernels of each instruction set.
@@ -154,6 +156,7 @@ let package = Package(
         module("Dataset", ["Raster"]),
         // The distribution line.
         module("JobProtocol", []),
+        module("OpenAPI", resources: [.embedInCode("openapi.yaml")], []),
         module("CrashPoints", []),
         module("HTTPTransport", ["CCurl"]),
         module("S3", ["HTTPTransport", crypto]),
@@ -163,7 +166,7 @@ let package = Package(
             path: "coordinator",
             exclude: ["main"],
             [
-                "CrashPoints", "JobProtocol", "S3", hummingbird, hummingbirdCore,
+                "CrashPoints", "JobProtocol", "OpenAPI", "S3", hummingbird, hummingbirdCore,
                 hummingbirdTLS, httpTypes, grdb, crypto, logging, lifecycle, nioCore, nioHTTPTypes,
                 nioPosix, nioSSL,
             ]
@@ -217,6 +220,7 @@ let package = Package(
         ),
         tests("Dataset", ["Dataset", "Raster"]),
         tests("JobProtocol", ["JobProtocol"]),
+        tests("OpenAPI", ["JobProtocol", "OpenAPI", yams]),
         tests(
             "Coordinator",
             [

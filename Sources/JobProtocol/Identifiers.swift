@@ -10,7 +10,8 @@ package struct JobID: RawRepresentable, Hashable, Comparable, Codable, Sendable,
 
     /// Reads the decimal form that paths and command lines use; nil for anything else.
     package init?(_ description: String) {
-        guard let rawValue = Int64(description), rawValue > 0 else { return nil }
+        guard let rawValue = Int64(description), rawValue > 0, String(rawValue) == description
+        else { return nil }
         self.init(rawValue: rawValue)
     }
 
@@ -39,14 +40,15 @@ package struct ShardID: RawRepresentable, Hashable, Comparable, Codable, Sendabl
 /// Names one worker process, not a machine: a worker that starts again takes a new name.
 ///
 /// The worker draws it at random, so that registering twice after a lost answer is harmless.
-/// 1 to 64 characters out of `A–Z a–z 0–9 . _ -`.
+/// 1 to 64 characters out of `A–Z a–z 0–9 . _ -`, not `.` or `..`, which no path can carry.
 package struct WorkerID: RawRepresentable, Hashable, Codable, Sendable, LosslessStringConvertible {
     package let rawValue: String
 
     package init?(rawValue: String) {
         guard
             (1...Limits.workerNameBytes).contains(rawValue.utf8.count),
-            rawValue.utf8.allSatisfy(Self.isAllowed)
+            rawValue.utf8.allSatisfy(Self.isAllowed),
+            rawValue != ".", rawValue != ".."
         else { return nil }
         self.rawValue = rawValue
     }
@@ -127,6 +129,7 @@ package struct LeaseID: Hashable, Sendable, LosslessStringConvertible {
             shard: ShardID(rawValue: shard),
             fence: Fence(incarnation: incarnation, counter: counter)
         )
+        guard self.description == description else { return nil }
     }
 
     package var description: String { "\(shard).\(fence.incarnation).\(fence.counter)" }

@@ -20,7 +20,7 @@ package enum Route: String, CaseIterable, Sendable {
     case workers, register, heartbeat, selftest, pauseWorker, resumeWorker, drainWorker
     case lease, complete, clear, fail, release
     case samples, blob, blobState, upload, uploadURLs
-    case health, readiness, metrics, version
+    case health, readiness, metrics, version, openapi
 }
 
 extension Route {
@@ -34,7 +34,7 @@ extension Route {
     package var method: Method {
         switch self {
         case .jobs, .job, .explain, .events, .shards, .workers, .samples, .blob, .health,
-            .readiness, .metrics, .version:
+            .readiness, .metrics, .version, .openapi:
             .get
         case .blobState: .head
         case .upload: .put
@@ -75,6 +75,7 @@ extension Route {
         case .readiness: "/readyz"
         case .metrics: "/metrics"
         case .version: "/version"
+        case .openapi: "/openapi.yaml"
         }
     }
 
@@ -87,7 +88,7 @@ extension Route {
             .samples, .blob, .blobState, .upload, .uploadURLs:
             .worker
         case .pauseWorker, .resumeWorker, .drainWorker: .admin
-        case .health, .readiness, .version: nil
+        case .health, .readiness, .version, .openapi: nil
         }
     }
 

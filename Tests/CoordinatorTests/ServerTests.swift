@@ -135,6 +135,36 @@ struct ServerTests {
         }
     }
 
+    /// SQLite would cut it at the 0.
+    @Test func textWithAZeroByteIsRefused() async throws {
+        try await withServer { client in
+            var me = try registration("w")
+            me.host = "host\0x"
+            let body = String(decoding: Wire.encode(me), as: UTF8.self)
+            let response = try await send(.register, body: body, to: client)
+            #expect(try decode(Problem.self, response).code == .malformedRequest)
+
+            let submission =
+                #"{"source":"/in","destination":"/out","modelID":"\#(digest("d"))","#
+                + #""idempotencyKey":"n\u0000a"}"#
+            let refused = try await send(.submit, body: submission, to: client)
+            let problem = try decode(Problem.self, refused)
+            #expect(problem.code == .malformedRequest && problem.detail.contains("key"))
+        }
+    }
+
+    @Test(arguments: ["-1", "1e308"])
+    func aRateThatNoWorkerHasIsRefused(rate: String) async throws {
+        try await withServer { client in
+            let beat =
+                #"{"worker":"w","isDraining":false,"isLeaving":false,"leases":[],"#
+                + #""sourceBytesPerSecond":\#(rate)}"#
+            let response = try await send(.heartbeat, try worker("w"), body: beat, to: client)
+            let problem = try decode(Problem.self, response)
+            #expect(problem.detail.contains("sourceBytesPerSecond"))
+        }
+    }
+
     @Test func aSubmissionNamesSourceDestinationAndModelAndNoMore() async throws {
         try await withTemporaryFolder { folder in
             let model = digest("d")

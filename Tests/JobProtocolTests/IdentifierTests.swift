@@ -14,7 +14,7 @@ struct IdentifierTests {
 
     @Test(arguments: [
         "", "17", "17.1", "17.1.2.3", "17..2", "x.1.2", "0.1.2", "-1.1.2", "17.-1.2",
-        "17.1.4294967296", " 17.1.2",
+        "17.1.4294967296", " 17.1.2", "+17.1.2", "017.1.2", "17.1.02",
     ])
     func textThatIsNoLeaseIsRefused(text: String) {
         #expect(LeaseID(text) == nil)
@@ -25,7 +25,7 @@ struct IdentifierTests {
         #expect(WorkerID(name)?.description == name)
     }
 
-    @Test(arguments: ["", "a b", "a/b", "é", "a\n", String(repeating: "x", count: 65)])
+    @Test(arguments: ["", ".", "..", "a b", "a/b", "é", "a\n", String(repeating: "x", count: 65)])
     func aNameThatCouldHurtIsNoWorker(name: String) {
         #expect(WorkerID(name) == nil)
     }
@@ -37,7 +37,7 @@ struct IdentifierTests {
         #expect(worker != WorkerID.random(using: &generator))
     }
 
-    @Test(arguments: ["0", "-1", "x", "", "1.5", "99999999999999999999"])
+    @Test(arguments: ["0", "-1", "+1", "01", "x", "", "1.5", "99999999999999999999"])
     func textThatIsNoJobIsRefused(text: String) {
         #expect(JobID(text) == nil)
     }

@@ -27,7 +27,7 @@ struct RouteTests {
 
     @Test func nothingChangesWithoutAToken() {
         let open = Route.allCases.filter { $0.scope == nil }
-        #expect(open == [.health, .readiness, .version])
+        #expect(open == [.health, .readiness, .version, .openapi])
         let readable = Route.allCases.filter { $0.scope == .read }
         #expect(readable.allSatisfy { $0.method == .get })
     }

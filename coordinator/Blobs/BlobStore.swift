@@ -223,7 +223,7 @@ extension BlobStore {
 extension Lease {
     /// Refuses an output that is too long for its source.
     func admit(outputBytes: Int64) throws(Problem) {
-        let limitBytes = 2 * samples.reduce(BlobStore.overheadBytes) { $0 + $1.bytes }
+        let limitBytes = BlobStore.overheadBytes + 2 * samples.reduce(0) { $0 + $1.bytes }
         guard outputBytes <= limitBytes else {
             throw Problem(
                 .bodyTooLarge,

@@ -1,6 +1,7 @@
 import Hummingbird
 import JobProtocol
 import Logging
+import OpenAPI
 import ServiceLifecycle
 
 /// Answers to every route: reads the request, asks the coordinator, writes what it says.
@@ -218,6 +219,13 @@ struct Handlers: Sendable {
             }
         case .version:
             return { _ in .json(VersionReply()) }
+        case .openapi:
+            return { _ in
+                .text(
+                    String(decoding: OpenAPI.document, as: UTF8.self),
+                    mediaType: "application/yaml"
+                )
+            }
         }
     }
 

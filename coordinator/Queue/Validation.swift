@@ -26,8 +26,8 @@ extension SubmitRequest {
         try require((maxWorkers ?? 1) > 0, "maxWorkers must be positive")
         if let idempotencyKey {
             try require(
-                (1...Limits.textBytes).contains(idempotencyKey.utf8.count),
-                "the idempotency key must have 1 to \(Limits.textBytes) bytes"
+                !idempotencyKey.isEmpty && idempotencyKey.isText(),
+                "the idempotency key must have 1 to \(Limits.textBytes) bytes other than 0"
             )
         }
     }
@@ -39,10 +39,7 @@ extension WorkerRegistration {
             ("version", version), ("host", host), ("device", device),
             ("instructionSet", instructionSet),
         ] {
-            try require(
-                text.utf8.count <= Limits.textBytes,
-                "\(name) must have at most \(Limits.textBytes) bytes"
-            )
+            try require(text.isText(), "\(name) \(String.textRule)")
         }
         try require((1...4096).contains(slots), "slots must be 1 to 4096")
     }
@@ -55,8 +52,8 @@ extension SelftestReport {
             "checks must be 1 to \(Limits.checksPerSelftest)"
         )
         try require(
-            checks.allSatisfy { max($0.name.utf8.count, $0.detail.utf8.count) <= Limits.textBytes },
-            "a check's name and detail must have at most \(Limits.textBytes) bytes"
+            checks.allSatisfy { $0.name.isText() && $0.detail.isText() },
+            "a check's name and detail \(String.textRule)"
         )
     }
 }
@@ -80,7 +77,10 @@ extension Heartbeat {
             leases.count <= Limits.leasesPerHeartbeat,
             "leases must be at most \(Limits.leasesPerHeartbeat)"
         )
-        try require(sourceBytesPerSecond.isFinite, "sourceBytesPerSecond must be finite")
+        try require(
+            (0..<Double(Limits.countCeiling)).contains(sourceBytesPerSecond),
+            "sourceBytesPerSecond must be 0 to less than \(Limits.countCeiling)"
+        )
     }
 }
 
@@ -100,21 +100,16 @@ extension Completion {
         )
         try require(
             totals.storedReasons.count <= Limits.storedReasons
-                && totals.storedReasons.keys.allSatisfy { $0.utf8.count <= Limits.textBytes },
-            "there must be at most \(Limits.storedReasons) reasons of at most "
-                + "\(Limits.textBytes) bytes"
+                && totals.storedReasons.keys.allSatisfy { $0.isText() },
+            "there must be at most \(Limits.storedReasons) reasons, which \(String.textRule)"
         )
         try require(
             problems.count <= totals.samples,
             "there must be at most one problem for each sample"
         )
         try require(
-            problems.allSatisfy {
-                $0.name.utf8.count <= Limits.pathBytes
-                    && $0.reason.utf8.count <= Limits.textBytes
-            },
-            "a problem's name must have at most \(Limits.pathBytes) bytes, its reason "
-                + "\(Limits.textBytes)"
+            problems.allSatisfy { $0.name.isText(bytes: Limits.pathBytes) && $0.reason.isText() },
+            "a problem's name and reason \(String.textRule), the name up to \(Limits.pathBytes)"
         )
     }
 }
@@ -128,10 +123,7 @@ extension UploadRequest {
 
 extension FailureReport {
     func validate() throws(APIError) {
-        try require(
-            message.utf8.count <= Limits.textBytes,
-            "message must have at most \(Limits.textBytes) bytes"
-        )
+        try require(message.isText(), "message \(String.textRule)")
     }
 }
 
@@ -157,6 +149,14 @@ extension Problem {
 }
 
 extension String {
+    /// What `isText` asks for, behind the name of a field.
+    fileprivate static let textRule = "must have at most \(Limits.textBytes) bytes, none of them 0"
+
+    /// Whether this is short enough to be kept, and SQLite keeps all of it.
+    fileprivate func isText(bytes: Int = Limits.textBytes) -> Bool {
+        utf8.count <= bytes && !utf8.contains(0)
+    }
+
     /// Whether this is a SHA-256 in lower-case hexadecimal digits.
     var isDigest: Bool {
         utf8.count == 64
