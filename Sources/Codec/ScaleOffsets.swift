@@ -95,15 +95,33 @@ package struct ScaleOffsets: Equatable, Sendable {
     ///   - pass: The pass's index in decode order.
     /// - Returns: The corrected scale indices, in 0…127.
     package func correct(_ scales: UnsafeBufferPointer<UInt8>, pass: Int) -> [UInt8] {
-        let offsets = passes[pass]
-        return [UInt8](unsafeUninitializedCapacity: scales.count) { corrected, count in
-            for (channel, offset) in offsets.enumerated() {
-                let shift = Int16(offset) * Int16(Self.unit)
-                for index in stride(from: channel, to: scales.count, by: offsets.count) {
-                    corrected[index] = correctScale(scales[index], by: shift)
-                }
+        let shifts = passes[pass].map { Int16($0) * Int16(Self.unit) }
+        // Channels begin anew after as many vectors as there are channels.
+        func vectors(_ part: (Int16) -> Int16) -> [SIMD16<UInt8>] {
+            shifts.indices.map { vector in
+                SIMD16((0..<16).map { UInt8(part(shifts[(16 * vector + $0) % shifts.count])) })
             }
+        }
+        let (raises, lowers) = (vectors { max($0, 0) }, vectors { max(-$0, 0) })
+        let limit = SIMD16(repeating: UInt8(FlowModel.maximumScale))
+        return [UInt8](unsafeUninitializedCapacity: scales.count) { corrected, count in
+            let (source, target) = (
+                UnsafeRawBufferPointer(scales), UnsafeMutableRawBufferPointer(corrected)
+            )
             count = scales.count
+            var vector = 0
+            var index = 0
+            while index + 16 <= count {
+                let scale = source.loadUnaligned(fromByteOffset: index, as: SIMD16<UInt8>.self)
+                let raised = pointwiseMin(scale &+ raises[vector], limit)
+                let lowered = raised &- pointwiseMin(raised, lowers[vector])
+                target.storeBytes(of: lowered, toByteOffset: index, as: SIMD16<UInt8>.self)
+                vector = vector + 1 == shifts.count ? 0 : vector + 1
+                index += 16
+            }
+            for index in index..<count {
+                corrected[index] = correctScale(scales[index], by: shifts[index % shifts.count])
+            }
         }
     }
 

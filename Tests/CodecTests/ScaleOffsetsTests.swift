@@ -60,6 +60,28 @@ import Testing
         #expect(corrected == expected)
     }
 
+    @Test(arguments: [1, 3, 4, 12, 17, 48])
+    func correctionIsASumWithinTheIndicesWhateverTheSize(channels: Int) {
+        var generator = SeededGenerator(seed: UInt64(channels))
+        for count in [0, 1, 15, 16, 17, 100, 1000] {
+            var offsets = ScaleOffsets(channels: [channels])
+            offsets.passes[0] = (0..<channels).map { _ in
+                .random(in: ScaleOffsets.range, using: &generator)
+            }
+            let scales = (0..<count * channels).map { _ in
+                UInt8.random(in: 0...127, using: &generator)
+            }
+
+            let corrected = scales.withUnsafeBufferPointer { offsets.correct($0, pass: 0) }
+
+            let expected = scales.enumerated().map { index, scale in
+                let shift = ScaleOffsets.unit * Int(offsets.passes[0][index % channels])
+                return UInt8(min(max(Int(scale) + shift, 0), 127))
+            }
+            #expect(corrected == expected)
+        }
+    }
+
     /// The random model's scales are far off, as they are for images unlike those of the training.
     @Test func correctionsSaveBytesWhereTheScalesAreWrong() throws {
         let images = makeImages(count: 4, width: 24, height: 24, seed: 22)

@@ -120,14 +120,17 @@ struct ConnectionTests {
         }
     }
 
-    @Test func aConnectionThatEndsMakesRoomForAnother() async throws {
+    @Test(.timeLimit(.minutes(5))) func aConnectionThatEndsMakesRoomForAnother() async throws {
         try await withServer(ConnectionLimits(connections: 1)) { port in
+            let request = "GET /healthz HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
             for _ in 0..<3 {
-                let connection = try await RawConnection(port: port)
-                let request = "GET /healthz HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
-                #expect(try await connection.send(request))
-                let answer = try await connection.read()
-                #expect(answer.hasPrefix("HTTP/1.1 200"), "\(answer)")
+                var answer = ""
+                // A client sees the end of a connection before the server has counted it.
+                while !answer.hasPrefix("HTTP/1.1 200") {
+                    let connection = try await RawConnection(port: port)
+                    guard try await connection.send(request) else { continue }
+                    answer = try await connection.read()
+                }
             }
         }
     }
