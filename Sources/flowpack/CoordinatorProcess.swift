@@ -68,12 +68,14 @@ final class CoordinatorProcess {
         process.standardError = errors
         try process.run()
         self.process = process
+        var isListening = false
+        defer { if !isListening { process.terminate() } }
         guard let port = try await Self.port(of: process, log: log) else {
-            process.terminate()
             let text = try String(contentsOfFile: log, encoding: .utf8)
             throw CommandFailure(.error, "The coordinator does not listen: \(text)")
         }
         self.port = port
+        isListening = true
     }
 
     /// Waits for the line that names the port; nil when none comes.
