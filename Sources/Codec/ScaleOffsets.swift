@@ -95,7 +95,7 @@ package struct ScaleOffsets: Equatable, Sendable {
     ///   - pass: The pass's index in decode order.
     /// - Returns: The corrected scale indices, in 0…127.
     package func correct(_ scales: UnsafeBufferPointer<UInt8>, pass: Int) -> [UInt8] {
-        let shifts = passes[pass].map { Int16($0) * Int16(Self.unit) }
+        let shifts = passes[pass].map(Self.shift)
         // Channels begin anew after as many vectors as there are channels.
         func vectors(_ part: (Int16) -> Int16) -> [SIMD16<UInt8>] {
             shifts.indices.map { vector in
@@ -125,6 +125,9 @@ package struct ScaleOffsets: Equatable, Sendable {
         }
     }
 
+    /// What a correction adds to scale indices.
+    private static func shift(_ offset: Int8) -> Int16 { Int16(offset) * Int16(unit) }
+
     /// Chooses the corrections of a pass.
     ///
     /// - Parameters:
@@ -143,7 +146,7 @@ package struct ScaleOffsets: Equatable, Sendable {
         for channel in 0..<channels {
             let sample = latents.channel(channel, of: channels, every: step)
             passes[pass][channel] = Self.cheapest { offset in
-                let shift = Int16(offset) * Int16(Self.unit)
+                let shift = Self.shift(offset)
                 var corrected = sample
                 corrected.scales = sample.scales.map { correctScale($0, by: shift) }
                 return corrected.cost(cdf: cdf, isa: isa)

@@ -2,6 +2,6 @@
 ///
 /// A test compares it with `Route`, and `ops/checks/openapi` with a coordinator at work.
 package enum OpenAPI {
-    /// The document, YAML in UTF-8.
-    package static var document: [UInt8] { PackageResources.openapi_yaml }
+    /// The document, in YAML.
+    package static let document = String(decoding: PackageResources.openapi_yaml, as: UTF8.self)
 }

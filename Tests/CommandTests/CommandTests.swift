@@ -460,18 +460,18 @@ struct CommandTests {
     }
 
     @Test func anInterruptedQueueBenchmarkSaysSoAndLeavesNothing() async throws {
+        let temporary = try Folder()
         let benchmark = try flowpack.start(
             "bench queue --workers 3 --shards 6 --samples 2 --seconds 60"
                 .split(separator: " ").map(String.init),
-            environment: ["TMPDIR": try folder.makeFolder("temporary")],
+            environment: ["TMPDIR": temporary.path],
             output: folder.url("output"),
             errors: folder.url("errors")
         )
         func isListening() throws -> Bool {
-            try folder.files("temporary").contains { name in
+            try temporary.files().contains { name in
                 try name.hasSuffix("/log")
-                    && String(decoding: folder.bytes("temporary/\(name)"), as: UTF8.self)
-                        .contains("listening")
+                    && String(decoding: temporary.bytes(name), as: UTF8.self).contains("listening")
             }
         }
         while benchmark.isRunning, try !isListening() { usleep(10_000) }
@@ -483,7 +483,7 @@ struct CommandTests {
         #expect(
             String(decoding: try folder.bytes("errors"), as: UTF8.self).contains("interrupted")
         )
-        #expect(try folder.files("temporary") == [])
+        #expect(try temporary.files() == [])
     }
 
     @Test func theCodecBenchmarkTakesTheTilesOfAFolder() throws {

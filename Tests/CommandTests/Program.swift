@@ -92,15 +92,11 @@ final class Folder {
 
     func url(_ name: String) -> URL { URL(filePath: "\(path)/\(name)") }
 
-    /// Makes a folder and returns its path.
-    func makeFolder(_ name: String) throws -> String {
-        let folder = url(name)
-        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-        return folder.path
-    }
-
     func write(_ bytes: some Sequence<UInt8>, _ name: String) throws {
-        _ = try makeFolder((name as NSString).deletingLastPathComponent)
+        try FileManager.default.createDirectory(
+            at: url(name).deletingLastPathComponent(),
+            withIntermediateDirectories: true
+        )
         try Data(bytes).write(to: url(name))
     }
 

@@ -77,13 +77,7 @@ struct BlobTests {
             try await queue.perform(.register(try registration("w")), now: at(0))
             let id = try #require(try await queue.lease("w", 1, now: at(0)).first)
             let lease = try #require(try await queue.describe([id]).first)
-            let server = try Server.make(
-                coordinator: coordinator,
-                listen: try #require(ListenAddress("127.0.0.1:0")),
-                tokens: nil,
-                logger: silent
-            )
-            try await server.test(.router) { client in
+            try await coordinator.withClient { client in
                 try await body(Setting(client: client, lease: lease, folder: folder))
             }
         }

@@ -20,14 +20,8 @@ struct ServerTests {
         _ body: @Sendable (any TestClientProtocol) async throws -> Void
     ) async throws {
         try await withTemporaryFolder { folder in
-            let coordinator = try LocalCoordinator(folder: folder, logger: silent)
-            let server = try Server.make(
-                coordinator: coordinator,
-                listen: try #require(ListenAddress("127.0.0.1:0")),
-                tokens: tokens,
-                logger: silent
-            )
-            try await server.test(.router, body)
+            try await LocalCoordinator(folder: folder, logger: silent)
+                .withClient(tokens: tokens, body)
         }
     }
 

@@ -1,6 +1,7 @@
 import Coordinator
 import Foundation
 import GRDB
+import HummingbirdTesting
 import JobProtocol
 import Logging
 import Testing
@@ -35,6 +36,22 @@ func damageHalf(of path: String) throws {
 
 /// A logger that says nothing.
 let silent = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+
+extension LocalCoordinator {
+    /// Runs a test with a client of the coordinator's HTTP surface, without sockets.
+    func withClient(
+        tokens: Tokens? = nil,
+        _ body: @Sendable (any TestClientProtocol) async throws -> Void
+    ) async throws {
+        let server = try Server.make(
+            coordinator: self,
+            listen: try #require(ListenAddress("127.0.0.1:0")),
+            tokens: tokens,
+            logger: silent
+        )
+        try await server.test(.router, body)
+    }
+}
 
 func digest(_ character: Character) -> String {
     String(repeating: character, count: 64)

@@ -20,13 +20,8 @@ struct TokenLimitTests {
                 try write("model", to: "\(folder)/\(output)/\(DatasetLayout.modelFile(id: model))")
             }
             let coordinator = try LocalCoordinator(folder: folder + "/state", logger: silent)
-            let server = try Server.make(
-                coordinator: coordinator,
-                listen: try #require(ListenAddress("127.0.0.1:0")),
-                tokens: try Tokens(text: "\(words) \(Self.token)"),
-                logger: silent
-            )
-            try await server.test(.router) { try await body($0, folder) }
+            let tokens = try Tokens(text: "\(words) \(Self.token)")
+            try await coordinator.withClient(tokens: tokens) { try await body($0, folder) }
         }
     }
 

@@ -8,8 +8,7 @@ struct OpenAPITests {
     private let document: Node
 
     init() throws {
-        let text = String(decoding: OpenAPI.document, as: UTF8.self)
-        document = try #require(try Yams.compose(yaml: text))
+        document = try #require(try Yams.compose(yaml: OpenAPI.document))
     }
 
     private struct Operation: Hashable {

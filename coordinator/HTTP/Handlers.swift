@@ -149,14 +149,12 @@ struct Handlers: Sendable {
             }
         case .heartbeat:
             return { call in
-                let heartbeat = try await body(Heartbeat.self, of: call.request)
-                try require(heartbeat.worker, is: call.parameter)
+                let heartbeat = try await body(Heartbeat.self, of: call, naming: \.worker)
                 return .json(try await coordinator.receive(heartbeat))
             }
         case .selftest:
             return { call in
-                let report = try await body(SelftestReport.self, of: call.request)
-                try require(report.worker, is: call.parameter)
+                let report = try await body(SelftestReport.self, of: call, naming: \.worker)
                 return .json(try await coordinator.report(report))
             }
         case .lease:
@@ -168,26 +166,22 @@ struct Handlers: Sendable {
             }
         case .complete:
             return { call in
-                let completion = try await body(Completion.self, of: call.request)
-                try require(completion.lease, is: call.parameter)
+                let completion = try await body(Completion.self, of: call, naming: \.lease)
                 return .json(try await coordinator.complete(completion))
             }
         case .fail:
             return { call in
-                let report = try await body(FailureReport.self, of: call.request)
-                try require(report.lease, is: call.parameter)
+                let report = try await body(FailureReport.self, of: call, naming: \.lease)
                 return .json(try await coordinator.fail(report))
             }
         case .clear:
             return { call in
-                let clearance = try await body(ClearRequest.self, of: call.request)
-                try require(clearance.lease, is: call.parameter)
+                let clearance = try await body(ClearRequest.self, of: call, naming: \.lease)
                 return .json(try await coordinator.clear(clearance))
             }
         case .release:
             return { call in
-                let release = try await body(ReleaseRequest.self, of: call.request)
-                try require(release.lease, is: call.parameter)
+                let release = try await body(ReleaseRequest.self, of: call, naming: \.lease)
                 return .json(try await coordinator.release(release))
             }
         case .samples:
@@ -200,8 +194,7 @@ struct Handlers: Sendable {
             return { try await upload($0.request, $0.parameter) }
         case .uploadURLs:
             return { call in
-                let wish = try await body(UploadRequest.self, of: call.request)
-                try require(wish.lease, is: call.parameter)
+                let wish = try await body(UploadRequest.self, of: call, naming: \.lease)
                 return .json(try await coordinator.urls(for: wish))
             }
         case .health:
@@ -220,12 +213,7 @@ struct Handlers: Sendable {
         case .version:
             return { _ in .json(VersionReply()) }
         case .openapi:
-            return { _ in
-                .text(
-                    String(decoding: OpenAPI.document, as: UTF8.self),
-                    mediaType: "application/yaml"
-                )
-            }
+            return { _ in .text(OpenAPI.document, mediaType: "application/yaml") }
         }
     }
 
@@ -258,14 +246,18 @@ struct Handlers: Sendable {
         return state
     }
 
-    /// Checks that path and body name the same worker or lease.
-    private func require(
-        _ id: some LosslessStringConvertible,
-        is parameter: String
-    ) throws(Problem) {
-        guard id.description == parameter else {
-            throw .malformed("The path names \(parameter), the body \(id).")
+    /// Reads a body of JSON that names the same worker or lease as the path.
+    private func body<Value: Decodable>(
+        _ type: Value.Type,
+        of call: Call,
+        naming id: KeyPath<Value, some LosslessStringConvertible>
+    ) async throws -> Value {
+        let value = try await body(type, of: call.request)
+        let name = value[keyPath: id].description
+        guard name == call.parameter else {
+            throw Problem.malformed("The path names \(call.parameter), the body \(name).")
         }
+        return value
     }
 
     /// Reads a body of JSON.

@@ -1,6 +1,6 @@
 """Asks a coordinator what its OpenAPI document promises; by ops/checks/openapi only.
 
-    python openapi_check.py read DOCUMENT
+    python openapi_check.py DOCUMENT
 
 sends every GET of the document and checks each answer against its schema. As the hooks of Schemathesis this
 module puts things that exist in place of every other name that it draws, so that its requests do not all end
@@ -62,11 +62,8 @@ class Coordinator:
         options = {"shardBytes": 1, "priority": 100, "maxWorkers": 1000}
         job = self.call("/v1/jobs", self.folders(files) | options)["job"]
         self.jobs.append(job)
-        for _ in range(1200):
-            if self.session.get(f"{self.url}/v1/jobs/{job}", timeout=60).json()["isScanFinished"]:
-                return job
-            time.sleep(0.02)
-        sys.exit(f"Job {job} was not planned in 24 s.")
+        self.wait(job, "isScanFinished", True)
+        return job
 
     def register(self) -> str:
         """Make a worker known."""
@@ -109,23 +106,23 @@ class Coordinator:
         report = {"lease": lease["lease"], "failureClass": kind, "message": "out of memory"}
         self.call(f"/v1/leases/{lease['lease']}/fail", report)
 
-    def wait(self, job: int, state: str) -> None:
-        """Wait until a job is in a state."""
+    def wait(self, job: int, key: str, value: Any) -> None:
+        """Wait until a job's status says what it should."""
         for _ in range(1200):
             status = self.session.get(f"{self.url}/v1/jobs/{job}", timeout=60).json()
-            if status["state"] == state:
+            if status[key] == value:
                 return
             time.sleep(0.02)
-        sys.exit(f"Job {job} is {status['state']}, not {state}.")
+        sys.exit(f"Of job {job} {key} is {status[key]}, not {value}.")
 
     def prepare(self) -> dict[str, Any]:
         """Make jobs that went well, wrong and part of the way; return a lease that is held."""
         complete = self.submit(files=1)
         self.complete(self.lease(), [{"name": "0.png", "reason": "not an image"}])
-        self.wait(complete, "completed_with_fallbacks")
+        self.wait(complete, "state", "completed_with_fallbacks")
         failed = self.submit(files=2)
         self.fail(self.lease(), "config")
-        self.wait(failed, "failed")
+        self.wait(failed, "state", "failed")
         self.submit(files=4)
         self.fail(self.lease(), "transient")
         self.complete(self.lease(), [])
@@ -228,4 +225,4 @@ def before_call(_context: Any, case: Any, _kwargs: Any) -> None:
 
 
 if __name__ == "__main__":
-    read(yaml.safe_load(Path(sys.argv[2]).read_text()))
+    read(yaml.safe_load(Path(sys.argv[1]).read_text()))
