@@ -83,7 +83,7 @@ struct Compress: AsyncParsableCommand {
             modelBytes: result.modelBytes,
             seconds: result.seconds,
             sourceBytesBefore: result.sourceBytesBefore,
-            memory: MemoryUse(shardBytes: Int(shardBytes.bytes), threads: threads.count)
+            memory: try MemoryUse(shardBytes: Int(shardBytes.bytes), threads: threads.count)
         )
         if display.json {
             Console.print(json: summary)
@@ -108,13 +108,12 @@ struct MemoryUse {
     /// - Parameters:
     ///   - shardBytes: Source bytes at which a shard is full.
     ///   - threads: Threads that code.
-    init(shardBytes: Int, threads: Int) {
+    /// - Throws: When this process cannot be looked up.
+    init(shardBytes: Int, threads: Int) throws {
         boundBytes =
             Self.programBytes
             + ShardEncoder.memoryBound(sourceBytes: shardBytes, threads: threads)
-        var usage = rusage()
-        getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
-        peakBytes = usage.ru_maxrss << 10
+        peakBytes = try peakMemoryBytes()
     }
 }
 

@@ -7,22 +7,18 @@ final class CoordinatorProcess {
         /// Processor time in seconds, of all threads.
         private(set) var processorSeconds: Double
         /// Largest resident memory in bytes.
-        let peakBytes: Int64
+        let peakBytes: Int
 
         /// Reads `/proc`, which has processor time in ticks of 10 ms.
         ///
         /// - Throws: When there is no such process.
         init(process: Int32) throws {
-            let folder = "/proc/\(process)"
             // The name in parentheses may hold spaces; utime and stime are fields 14 and 15.
-            let stat = try String(contentsOfFile: "\(folder)/stat", encoding: .utf8)
+            let stat = try String(contentsOfFile: "/proc/\(process)/stat", encoding: .utf8)
             let fields = stat.split(separator: ")").last?.split(separator: " ") ?? []
             let ticks = fields.dropFirst(11).prefix(2).compactMap { Double($0) }.reduce(0, +)
             processorSeconds = ticks / Double(sysconf(Int32(_SC_CLK_TCK)))
-            let peak = try String(contentsOfFile: "\(folder)/status", encoding: .utf8)
-                .split(separator: "\n").first { $0.hasPrefix("VmHWM:") }
-            let kilobytes = peak?.split(whereSeparator: \.isWhitespace).dropFirst().first
-            peakBytes = (kilobytes.flatMap { Int64($0) } ?? 0) * 1024
+            peakBytes = try peakMemoryBytes(process: process)
         }
 
         /// What came on top of an earlier usage; the peak stays the peak.
