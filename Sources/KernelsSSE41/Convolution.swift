@@ -158,6 +158,19 @@ private func convolve<let pixels: Int, let vectors: Int, let groups: Int>(
     var position = (y / height &* (height &+ 2) &+ y % height &+ 1) &* rowPositions &+ x &+ 1
     y %= height
 
+    /// Goes on by pixels of a row.
+    func advance(_ pixels: Int) {
+        x &+= pixels
+        position &+= pixels
+        guard x == width else { return }
+        x = 0
+        y &+= 1
+        position &+= 2
+        guard y == height else { return }
+        y = 0
+        position &+= 2 &* rowPositions
+    }
+
     // From a pixel to the first tap of its window.
     let margin = (call.kernelSize / 2) &* (rowPositions &+ 1) &* call.inputPixelStride
     let rowStride = rowPositions &* call.inputPixelStride
@@ -169,21 +182,18 @@ private func convolve<let pixels: Int, let vectors: Int, let groups: Int>(
     while pixel < call.endPixel {
         var positions = InlineArray<pixels, Int>(repeating: 0)
         var windows = InlineArray<pixels, UnsafeRawPointer>(repeating: call.input)
-        for index in 0..<pixels {
-            positions[index] = position
-            windows[index] = call.input + (position &* call.inputPixelStride &- margin)
-            if pixel &+ index &+ 1 < call.endPixel {
-                x &+= 1
-                position &+= 1
-                if x == width {
-                    x = 0
-                    y &+= 1
-                    position &+= 2
-                    if y == height {
-                        y = 0
-                        position &+= 2 &* rowPositions
-                    }
-                }
+        if x &+ pixels <= width && pixel &+ pixels <= call.endPixel {
+            let window = call.input + (position &* call.inputPixelStride &- margin)
+            for index in 0..<pixels {
+                positions[index] = position &+ index
+                windows[index] = window + index &* call.inputPixelStride
+            }
+            advance(pixels)
+        } else {
+            for index in 0..<pixels {
+                positions[index] = position
+                windows[index] = call.input + (position &* call.inputPixelStride &- margin)
+                if pixel &+ index &+ 1 < call.endPixel { advance(1) }
             }
         }
 
@@ -222,12 +232,20 @@ private func convolve<let pixels: Int, let vectors: Int, let groups: Int>(
             }
         }
 
+        let count = min(pixels, call.endPixel &- pixel)
+        #if ISA_AVX512VNNI
+        if vectors == 1 {
+            finishPairs(call, sums, positions, pixel: pixel, count: count)
+            pixel &+= pixels
+            continue
+        }
+        #endif
         // Small enough to be unrolled whatever follows: an index that is not constant would keep
         // all accumulators in memory.
         for index in 0..<pixels {
             requantise(call, sums[index], to: call.results + index &* resultStride)
         }
-        for index in 0..<min(pixels, call.endPixel &- pixel) {
+        for index in 0..<count {
             finish(
                 call,
                 call.results + index &* resultStride,
@@ -308,6 +326,52 @@ private func finish(
     }
     #endif
 }
+
+#if ISA_AVX512VNNI
+/// Requantises pixels of one vector and takes the steps of the epilogue, two at a time.
+@inline(__always)
+private func finishPairs<let pixels: Int, let vectors: Int>(
+    _ call: KernelCall,
+    _ sums: Tile<pixels, vectors>,
+    _ positions: InlineArray<pixels, Int>,
+    pixel: Int,
+    count: Int
+) {
+    let multiplier = kernel_load_pair(call.multiplier, call.multiplier)
+    let size = MemoryLayout<kernel_sums>.size
+    for pair in 0..<(pixels / 2) {
+        let words = kernel_saturate_pair(sums[2 &* pair][0], sums[2 &* pair &+ 1][0], call.shift)
+        kernel_store_words(call.results + pair &* size, kernel_multiply(words, multiplier))
+    }
+    let epilogue = call.epilogue
+    let rescale = kernel_load_pair(call.rescale, call.rescale)
+    var first = 0
+    while first < count {
+        // A last pixel without a partner is its own: both are the same.
+        let second = min(first &+ 1, count &- 1)
+        var words = kernel_load_words(call.results + first / 2 &* size)
+        let firstWide = call.wide + (pixel &+ first) &* call.widePixelStride
+        let secondWide = call.wide + (pixel &+ second) &* call.widePixelStride
+        if epilogue.adds {
+            words = kernel_add(kernel_load_pair(firstWide, secondWide), words)
+        }
+        if epilogue.stores {
+            kernel_store_pair(firstWide, secondWide, words)
+        }
+        if epilogue.rescales {
+            words = kernel_multiply(words, rescale)
+        }
+        if epilogue.activates {
+            kernel_store_activation_pair(
+                call.activations + positions[first] &* call.activationPixelStride,
+                call.activations + positions[second] &* call.activationPixelStride,
+                words
+            )
+        }
+        first &+= 2
+    }
+}
+#endif
 
 /// Bytes of a stored activation: what the dot product takes.
 #if ISA_AVX512VNNI || ISA_AVXVNNI || ISA_NEON

@@ -246,6 +246,31 @@ KERNEL_INLINE void kernel_store_activations_half(void *destination, kernel_half_
     _mm_storeu_si128((__m128i *)destination, _mm256_cvtusepi16_epi8(positive));
 }
 
+// Two pixels of 16 channels, an accumulator each in lane order, as one vector of words.
+
+/// Qwords in the order 0 2 4 6 1 3 5 7: what a pack of two vectors leaves in turns, one after the other.
+KERNEL_INLINE __m512i kernel_in_order(__m512i qwords) {
+    return _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), qwords);
+}
+KERNEL_INLINE kernel_words kernel_saturate_pair(kernel_sums a, kernel_sums b, int32_t shift) {
+    return (kernel_words)kernel_in_order((__m512i)kernel_saturate(a, b, shift));
+}
+KERNEL_INLINE kernel_words kernel_load_pair(const void *first, const void *second) {
+    return (kernel_words)_mm512_inserti64x4(
+        _mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *)first)),
+        _mm256_loadu_si256((const __m256i *)second), 1);
+}
+KERNEL_INLINE void kernel_store_pair(void *first, void *second, kernel_words words) {
+    _mm256_storeu_si256((__m256i *)first, _mm512_castsi512_si256((__m512i)words));
+    _mm256_storeu_si256((__m256i *)second, _mm512_extracti64x4_epi64((__m512i)words, 1));
+}
+KERNEL_INLINE void kernel_store_activation_pair(void *first, void *second, kernel_words words) {
+    const __m512i positive = _mm512_max_epi16((__m512i)words, _mm512_setzero_si512());
+    const __m256i bytes = _mm512_cvtusepi16_epi8(positive);
+    _mm_storeu_si128((__m128i *)first, _mm256_castsi256_si128(bytes));
+    _mm_storeu_si128((__m128i *)second, _mm256_extracti128_si256(bytes, 1));
+}
+
 #if defined(__AMX_INT8__)
 
 // Tiles 0…3 hold sums, `pixels` × 16 channels; tiles 4 and 5 input, `pixels` × `depth` bytes; tiles 6
@@ -347,24 +372,17 @@ KERNEL_INLINE kernel_sums kernel_raise(kernel_sums sums, kernel_sums bias) {
 // Several pixels in one vector: their bytes follow one another, `size` (16, 32 or 64) from each, which
 // lie `stride` bytes apart in memory.
 
-/// Qwords in the order 0 2 4 6 1 3 5 7: what a pack of two vectors leaves in turns, one after the other.
-KERNEL_INLINE __m512i kernel_in_order(__m512i qwords) {
-    return _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), qwords);
-}
 /// Saturated sums of one pixel with two vectors, or of two pixels with one.
 KERNEL_INLINE kernel_words kernel_saturate_pixels(const void *sums, intptr_t vectors, int32_t shift) {
     const char *next = (const char *)sums + 64;
-    const kernel_words words = kernel_saturate(kernel_load_sums(sums), kernel_load_sums(next), shift);
-    return vectors == 2 ? words : (kernel_words)kernel_in_order((__m512i)words);
+    const kernel_sums a = kernel_load_sums(sums), b = kernel_load_sums(next);
+    return vectors == 2 ? kernel_saturate(a, b, shift) : kernel_saturate_pair(a, b, shift);
 }
 KERNEL_INLINE kernel_words kernel_load_pixels(const void *source, intptr_t stride, intptr_t size) {
     if (size == 64) {
         return kernel_load_words(source);
     }
-    const __m256i first = _mm256_loadu_si256((const __m256i *)source);
-    const void *next = (const char *)source + stride;
-    return (kernel_words)_mm512_inserti64x4(
-        _mm512_castsi256_si512(first), _mm256_loadu_si256((const __m256i *)next), 1);
+    return kernel_load_pair(source, (const char *)source + stride);
 }
 /// Stores the first of the vector's pixels, as many as there are of them or `count`.
 KERNEL_INLINE void kernel_store_pixels(
