@@ -9,6 +9,7 @@ package import Raster
 package struct BlockCodec: Sendable {
     private let engine: any FlowEngine
     private let cdf: LogisticCDF
+    private let scaleCosts: ScaleCosts
 
     /// Prepares an engine's model for entropy coding.
     ///
@@ -20,6 +21,7 @@ package struct BlockCodec: Sendable {
             inverseScale: engine.model.inverseScale,
             window: engine.model.window
         )
+        self.scaleCosts = ScaleCosts(cdf)
     }
 
     /// The model that the codec runs.
@@ -94,7 +96,7 @@ package struct BlockCodec: Sendable {
                 )
             }
             withCorrectedMeans(latents, corrections, pass: index) { latents, isCorrected in
-                offsets?.choose(pass: index, latents: latents, cdf: cdf, isa: engine.isa)
+                offsets?.choose(pass: index, latents: latents, costs: scaleCosts)
                 withCorrected(latents.scales, offsets, pass: index) { scales in
                     var latents = latents
                     latents.scales = scales

@@ -2,13 +2,24 @@ internal import EntropyCoding
 internal import Kernels
 
 /// The latents of one pass of a block and their distributions, `[image][position][channel]`.
-struct PassLatents {
+package struct PassLatents {
     /// The latents, in pixels.
     var values: UnsafeBufferPointer<Int16>
     /// One mean for each, in 1/32 pixel.
     var means: UnsafeBufferPointer<Int16>
     /// One scale index for each, below 128.
     var scales: UnsafeBufferPointer<UInt8>
+
+    /// Lends latents, means and scale indices, as many of each.
+    package init(
+        values: UnsafeBufferPointer<Int16>,
+        means: UnsafeBufferPointer<Int16>,
+        scales: UnsafeBufferPointer<UInt8>
+    ) {
+        self.values = values
+        self.means = means
+        self.scales = scales
+    }
 
     /// The same of an image, of so many.
     func image(_ image: Int, of images: Int) -> PassLatents {

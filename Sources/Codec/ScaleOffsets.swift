@@ -1,6 +1,5 @@
 package import EntropyCoding
 internal import Flow
-internal import Kernels
 
 /// Corrections of the predicted scales of one block: one for each channel of each pass.
 ///
@@ -18,7 +17,7 @@ package struct ScaleOffsets: Equatable, Sendable {
     /// What half a byte holds.
     package static let range: ClosedRange<Int8> = -8...7
 
-    /// The positions of a channel that the encoder looks at, about, spread over the block.
+    /// The positions of a channel that the encoder looks at, spread over the block, or somewhat more.
     ///
     /// With fewer, chance decides: 1,024 made photographs 0.3 to 0.9 % larger.
     private static let sampledPositions = 16384
@@ -133,23 +132,14 @@ package struct ScaleOffsets: Equatable, Sendable {
     /// - Parameters:
     ///   - pass: The pass's index in decode order.
     ///   - latents: All images of the block.
-    ///   - cdf: The model's distributions.
-    ///   - isa: A supported instruction set; the choice does not depend on it.
-    mutating func choose(
-        pass: Int,
-        latents: PassLatents,
-        cdf: LogisticCDF,
-        isa: InstructionSet
-    ) {
+    ///   - costs: Of the model's distributions.
+    mutating func choose(pass: Int, latents: PassLatents, costs: ScaleCosts) {
         let channels = passes[pass].count
         let step = max(1, latents.values.count / channels / Self.sampledPositions)
         for channel in 0..<channels {
-            let sample = latents.channel(channel, of: channels, every: step)
+            let sample = DistanceCounts(latents, channel: channel, of: channels, every: step)
             passes[pass][channel] = Self.cheapest { offset in
-                let shift = Self.shift(offset)
-                var corrected = sample
-                corrected.scales = sample.scales.map { correctScale($0, by: shift) }
-                return corrected.cost(cdf: cdf, isa: isa)
+                costs.cost(sample, shift: Self.shift(offset))
             }
         }
     }
@@ -172,6 +162,6 @@ package struct ScaleOffsets: Equatable, Sendable {
 
 /// Returns a scale index moved by `shift` and kept within 0…127.
 @inline(__always)
-private func correctScale(_ scale: UInt8, by shift: Int16) -> UInt8 {
+func correctScale(_ scale: UInt8, by shift: Int16) -> UInt8 {
     UInt8(min(max(Int16(scale) + shift, 0), FlowModel.maximumScale))
 }
