@@ -1,3 +1,5 @@
+internal import Kernels
+
 // The loops between the networks: pure data movement on NHWC Int16 latents. Each touches every
 // latent once or a few times, where a network spends thousands of operations on it; pointers keep
 // them free of checks and copies.
@@ -19,15 +21,7 @@ func add(
     _ channels: Int,
     _ positions: Int
 ) {
-    for (index, channel) in target.enumerated() {
-        var from = translations + index
-        var to = latents + channel
-        for _ in 0..<positions {
-            to.pointee &+= from.pointee
-            from += stride
-            to += channels
-        }
-    }
+    change(translations, stride, target, latents, channels, positions) { $0 &+ $1 }
 }
 
 /// Subtracts translations from the target channels, the mirror of `add`.
@@ -39,15 +33,55 @@ func subtract(
     _ channels: Int,
     _ positions: Int
 ) {
-    for (index, channel) in target.enumerated() {
-        var from = translations + index
-        var to = latents + channel
-        for _ in 0..<positions {
-            to.pointee &-= from.pointee
+    change(translations, stride, target, latents, channels, positions) { $0 &- $1 }
+}
+
+/// Some channels of a position that follow one another; lanes behind them hold whatever does.
+private typealias Lanes = SIMD4<Int16>
+
+/// The last positions, which are not taken by vectors: these reach up to three channels too far.
+private let lanePositions = Lanes.scalarCount - 1
+
+/// Replaces the target channels of positions that follow one another by what `operation` makes of
+/// them and of `values`; parameters as of `add`.
+@inline(__always)
+private func change(
+    _ values: UnsafePointer<Int16>,
+    _ stride: Int,
+    _ target: [Int],
+    _ latents: UnsafeMutablePointer<Int16>,
+    _ channels: Int,
+    _ positions: Int,
+    _ operation: (Lanes, Lanes) -> Lanes
+) {
+    for run in ChannelRun.runs(target, longest: Lanes.scalarCount) {
+        let lanes = Lanes(0, 1, 2, 3) .< Int16(run.count)
+        var from = values + run.target
+        var to = latents + run.source
+        for _ in 0..<max(0, positions - lanePositions) {
+            let old = loadLanes(to)
+            storeLanes(old.replacing(with: operation(old, loadLanes(from)), where: lanes), to)
+            from += stride
+            to += channels
+        }
+        for _ in 0..<min(positions, lanePositions) {
+            for lane in 0..<run.count {
+                to[lane] = operation(Lanes(repeating: to[lane]), Lanes(repeating: from[lane]))[0]
+            }
             from += stride
             to += channels
         }
     }
+}
+
+@inline(__always)
+private func loadLanes(_ place: UnsafePointer<Int16>) -> Lanes {
+    UnsafeRawPointer(place).loadUnaligned(as: Lanes.self)
+}
+
+@inline(__always)
+private func storeLanes(_ lanes: Lanes, _ place: UnsafeMutablePointer<Int16>) {
+    UnsafeMutableRawPointer(place).storeBytes(of: lanes, as: Lanes.self)
 }
 
 /// Splits prior parameters `[position][stride]` into means and clamped scale indices.
@@ -70,7 +104,24 @@ func splitPrior(
     var from = parameters
     var mean = means
     var scale = scales
-    for _ in 0..<positions {
+    let limit = Lanes(repeating: FlowModel.maximumScale)
+    // What a vector writes behind its position, the next one replaces.
+    let vectorPositions = stride == 0 ? 0 : max(0, positions - lanePositions)
+    for _ in 0..<vectorPositions {
+        var channel = 0
+        while channel < channels {
+            storeLanes(loadLanes(from + channel), mean + channel)
+            let clamped = loadLanes(from + channels + channel)
+                .clamped(lowerBound: .zero, upperBound: limit)
+            UnsafeMutableRawPointer(scale + channel)
+                .storeBytes(of: SIMD4<UInt8>(truncatingIfNeeded: clamped), as: SIMD4<UInt8>.self)
+            channel += Lanes.scalarCount
+        }
+        from += stride
+        mean += channels
+        scale += channels
+    }
+    for _ in vectorPositions..<positions {
         for channel in 0..<channels {
             mean[channel] = from[channel]
             scale[channel] = UInt8(
@@ -89,15 +140,19 @@ func gather(
     _ selection: [Int],
     _ values: UnsafeMutablePointer<Int16>
 ) {
-    let (channels, count, positions) = (latents.channels, selection.count, latents.positions)
-    for (index, channel) in selection.enumerated() {
-        var from = latents.start + channel
-        var to = values + index
-        for _ in 0..<positions {
-            to.pointee = from.pointee
-            from += channels
-            to += count
-        }
+    let runs = ChannelRun.runs(selection, longest: Lanes.scalarCount)
+    var from = UnsafePointer(latents.start)
+    var to = values
+    // What a vector writes behind its channels, the next one replaces.
+    for _ in 0..<max(0, latents.positions - lanePositions) {
+        for run in runs { storeLanes(loadLanes(from + run.source), to + run.target) }
+        from += latents.channels
+        to += selection.count
+    }
+    for _ in 0..<min(latents.positions, lanePositions) {
+        for (index, channel) in selection.enumerated() { to[index] = from[channel] }
+        from += latents.channels
+        to += selection.count
     }
 }
 
@@ -107,16 +162,8 @@ func scatter(
     _ selection: [Int],
     _ latents: borrowing LatentBuffer
 ) {
-    let (channels, count, positions) = (latents.channels, selection.count, latents.positions)
-    for (index, channel) in selection.enumerated() {
-        var from = values + index
-        var to = latents.start + channel
-        for _ in 0..<positions {
-            to.pointee = from.pointee
-            from += count
-            to += channels
-        }
-    }
+    let (channels, positions) = (latents.channels, latents.positions)
+    change(values, selection.count, selection, latents.start, channels, positions) { $1 }
 }
 
 /// Squeezes the kept channels of a level into the latents of the next, coarser one.

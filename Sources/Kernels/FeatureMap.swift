@@ -134,15 +134,17 @@ package final class FeatureMap {
             "a selected channel exists"
         )
         precondition(count <= images, "the images fit the map")
-        let runs = LatentRun.runs(selection)
-        // A vector ends up to 15 latents behind its run, in pixels that are yet to be written.
-        let reach = (14 + latentChannels) / min(latentChannels, paddedChannels)
+        let runs = ChannelRun.runs(selection, longest: 16)
+        // A vector reads up to 15 latents behind its run, in pixels that follow, and writes as many there,
+        // in pixels that are yet to be written or the border, which is cleared after each row.
+        let reach = (14 + latentChannels) / latentChannels
+        var pixels = count &* height &* width
         var source = latents
         for image in 0..<count {
             for y in 0..<height {
                 var target = base + position(image: image, y: y, x: 0) &* pixelStride
-                for x in 0..<width {
-                    if x &+ reach < width {
+                for _ in 0..<width {
+                    if pixels > reach {
                         for run in runs {
                             kernel_clamp_latents(
                                 source + run.source,
@@ -154,9 +156,12 @@ package final class FeatureMap {
                     } else {
                         loadPixel(source, selection, target)
                     }
+                    pixels &-= 1
                     source += latentChannels
                     target += pixelStride
                 }
+                target.storeBytes(of: .zero, as: SIMD16<UInt8>.self)
+                (target + max(highPlane, 16)).storeBytes(of: .zero, as: SIMD16<UInt8>.self)
             }
         }
     }
@@ -296,25 +301,5 @@ package final class FeatureMap {
         let (row, x) = pixel.quotientAndRemainder(dividingBy: width)
         let (image, y) = row.quotientAndRemainder(dividingBy: height)
         return position(image: image, y: y, x: x)
-    }
-}
-
-/// Channels that follow one another where they come from and where they go, at most 16.
-private struct LatentRun {
-    let source: Int
-    let target: Int
-
-    /// The runs of a selection, in its order.
-    static func runs(_ selection: [Int]) -> [LatentRun] {
-        var runs: [LatentRun] = []
-        for (target, source) in selection.enumerated() {
-            if let run = runs.last, source - run.source == target - run.target,
-                target - run.target < 16
-            {
-                continue
-            }
-            runs.append(LatentRun(source: source, target: target))
-        }
-        return runs
     }
 }
