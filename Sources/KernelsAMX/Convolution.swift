@@ -13,7 +13,12 @@ package import CKernelABI
 /// - Note: Exact. Derivation: Kernels.docc, "Exactness".
 @inline(never)
 package func convolve(_ call: UnsafePointer<KernelCall>) {
-    if call.pointee.vectors == 1 { convolve1(call) } else { convolve2(call) }
+    switch (call.pointee.highPlane == 0, call.pointee.vectors) {
+    case (true, 1): convolveBytes1(call)
+    case (true, _): convolveBytes2(call)
+    case (false, 1): convolveLatents1(call)
+    case (false, _): convolveLatents2(call)
+    }
 }
 
 /// Runs the instructions of twelve dot products of tiles, and nothing else.
@@ -29,24 +34,38 @@ package func repeatDotProducts(rounds: Int) {
 // MARK: The loop
 
 @inline(never)
-private func convolve1(_ call: UnsafePointer<KernelCall>) {
-    convolve(call.pointee, vectors: 1)
+private func convolveBytes1(_ call: UnsafePointer<KernelCall>) {
+    convolve(call.pointee, vectors: 1, isSplit: false)
 }
 
 @inline(never)
-private func convolve2(_ call: UnsafePointer<KernelCall>) {
-    convolve(call.pointee, vectors: 2)
+private func convolveBytes2(_ call: UnsafePointer<KernelCall>) {
+    convolve(call.pointee, vectors: 2, isSplit: false)
+}
+
+@inline(never)
+private func convolveLatents1(_ call: UnsafePointer<KernelCall>) {
+    convolve(call.pointee, vectors: 1, isSplit: true)
+}
+
+@inline(never)
+private func convolveLatents2(_ call: UnsafePointer<KernelCall>) {
+    convolve(call.pointee, vectors: 2, isSplit: true)
 }
 
 /// Pixels of a run, the rows of a tile.
 private let tilePixels = 16
 
-/// Walks over the rows of the images, `4 / vectors` runs of pixels at a time.
+/// Walks over the rows of the images, as many runs of pixels at a time as four tiles hold the sums of.
 ///
 /// A run is up to 16 pixels of a row. Where the row ends before, what comes behind it in memory is
 /// computed as well, and dropped; so are runs behind the last pixel.
+///
+/// Latents are `256·high + low` with signed high and unsigned low bytes in a plane each, `isSplit`: both
+/// have sums of their own, which are added when these are requantised.
 @inline(__always)
-private func convolve(_ call: KernelCall, vectors: Int) {
+private func convolve(_ call: KernelCall, vectors: Int, isSplit: Bool) {
+    let runs = (isSplit ? 2 : 4) / vectors
     let (width, height) = (call.width, call.height)
     let rowPositions = width &+ 2
     var x = call.firstPixel % width
@@ -63,7 +82,7 @@ private func convolve(_ call: KernelCall, vectors: Int) {
         var pixels = InlineArray<4, Int>(repeating: 0)
         var positions = InlineArray<4, Int>(repeating: 0)
         var counts = InlineArray<4, Int>(repeating: 0)
-        for run in 0..<(4 / vectors) {
+        for run in 0..<runs {
             let count = min(tilePixels, width &- x, call.endPixel &- pixel)
             if count > 0 {
                 windows[run] = call.input + (position &* call.inputPixelStride &- margin)
@@ -82,13 +101,14 @@ private func convolve(_ call: KernelCall, vectors: Int) {
                 }
             }
         }
-        sum(call, windows, vectors: vectors)
-        for run in 0..<(4 / vectors) {
+        sum(call, windows, vectors: vectors, isSplit: isSplit)
+        for run in 0..<runs {
             finish(
                 call,
                 sums: call.results + run &* runSize,
                 pixels: counts[run],
                 vectors: vectors,
+                isSplit: isSplit,
                 wide: call.wide + pixels[run] &* call.widePixelStride,
                 activations: call.activations + positions[run] &* call.activationPixelStride
             )
@@ -97,68 +117,53 @@ private func convolve(_ call: KernelCall, vectors: Int) {
     kernel_end_tiles()
 }
 
-/// Writes the sums of some runs of pixels to `results`, `[run][pixel][vector][lane]`.
-///
-/// Latents are `256·high + low` with signed high and unsigned low bytes in a plane each: the
-/// sums of the high bytes are raised and become the start of those of the low bytes.
+/// Writes the sums of some runs of pixels to `results`, `[run][pixel][vector][lane]`; of latents those
+/// of low bytes, and behind two tiles those of high bytes.
 @inline(__always)
 private func sum(
     _ call: KernelCall,
     _ windows: InlineArray<4, UnsafeRawPointer>,
-    vectors: Int
+    vectors: Int,
+    isSplit: Bool
 ) {
-    let vectorSize = MemoryLayout<kernel_sums>.size
-    let stride = vectors &* vectorSize
-    if call.highPlane != 0 {
-        kernel_clear_tiles()
-        multiply(call, windows, call.highPlane, vectors: vectors, isSigned: true)
-        kernel_store_tiles(call.results, vectors)
-        for vector in 0..<vectors {
-            let bias = kernel_load_sums(call.bias + vector &* kernel_sums.scalarCount)
-            for pixel in 0..<(tilePixels &* 4 / vectors) {
-                let place = call.results + (pixel &* stride &+ vector &* vectorSize)
-                kernel_store_sums(place, kernel_raise(kernel_load_sums(place), bias))
-            }
-        }
-        kernel_load_tiles(call.results, vectors)
+    if isSplit {
+        kernel_load_split_biases(call.bias, vectors)
     } else {
         kernel_load_biases(call.bias, vectors)
     }
-    multiply(call, windows, 0, vectors: vectors, isSigned: false)
-    kernel_store_tiles(call.results, vectors)
-}
-
-/// Adds the products of all taps to the tiles of sums.
-@inline(__always)
-private func multiply(
-    _ call: KernelCall,
-    _ windows: InlineArray<4, UnsafeRawPointer>,
-    _ plane: Int,
-    vectors: Int,
-    isSigned: Bool
-) {
     let rowStride = (call.width &+ 2) &* call.inputPixelStride
     let rowBytes = call.kernelSize &* call.inputPixelStride
     let weightStep = call.tileDepth / 4 &* vectors &* MemoryLayout<kernel_sums>.size
     var weights: UnsafeRawPointer = call.weights
     for row in 0..<call.kernelSize {
-        var offset = plane &+ row &* rowStride
+        var offset = row &* rowStride
         let end = offset &+ rowBytes
         while offset < end {
-            kernel_dot_tiles(
-                vectors,
-                isSigned,
-                windows[0] + offset,
-                windows[1] + offset,
-                windows[2] + offset,
-                windows[3] + offset,
-                call.inputPixelStride,
-                weights
-            )
+            if isSplit {
+                kernel_dot_split_tiles(
+                    vectors,
+                    windows[0] + offset,
+                    windows[1] + offset,
+                    call.highPlane,
+                    call.inputPixelStride,
+                    weights
+                )
+            } else {
+                kernel_dot_tiles(
+                    vectors,
+                    windows[0] + offset,
+                    windows[1] + offset,
+                    windows[2] + offset,
+                    windows[3] + offset,
+                    call.inputPixelStride,
+                    weights
+                )
+            }
             weights += weightStep
             offset &+= call.tileDepth
         }
     }
+    kernel_store_tiles(call.results, vectors)
 }
 
 // MARK: The epilogue
@@ -172,6 +177,7 @@ private func finish(
     sums: UnsafeRawPointer,
     pixels: Int,
     vectors: Int,
+    isSplit: Bool,
     wide: UnsafeMutableRawPointer,
     activations: UnsafeMutableRawPointer
 ) {
@@ -186,8 +192,8 @@ private func finish(
     var (sums, wide, activations) = (sums, wide, activations)
     var rest = pixels
     while rest > 0 {
-        var first = kernel_saturate_pixels(sums, vectors, call.shift)
-        var second = kernel_saturate_pixels(sums + wordsSize, vectors, call.shift)
+        var first = kernel_saturate_pixels(sums, vectors, isSplit, call.shift)
+        var second = kernel_saturate_pixels(sums + wordsSize, vectors, isSplit, call.shift)
         first = kernel_multiply(first, multiplier)
         second = kernel_multiply(second, multiplier)
         let next = wide + step &* call.widePixelStride

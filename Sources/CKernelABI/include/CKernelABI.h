@@ -290,22 +290,10 @@ KERNEL_INLINE void kernel_begin_tiles(intptr_t pixels, intptr_t depth) {
 }
 KERNEL_INLINE void kernel_end_tiles(void) { _tile_release(); }
 
-KERNEL_INLINE void kernel_clear_tiles(void) {
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
-}
 /// Where tile t of the sums lies in `[run][pixel][vector][16 channels]`.
 #define KERNEL_TILE(results, t) \
     ((char *)(results) + ((t) / vectors * 16 * vectors + (t) % vectors) * 64)
 
-KERNEL_INLINE void kernel_load_tiles(const void *results, intptr_t vectors) {
-    _tile_loadd(0, KERNEL_TILE(results, 0), 64 * vectors);
-    _tile_loadd(1, KERNEL_TILE(results, 1), 64 * vectors);
-    _tile_loadd(2, KERNEL_TILE(results, 2), 64 * vectors);
-    _tile_loadd(3, KERNEL_TILE(results, 3), 64 * vectors);
-}
 KERNEL_INLINE void kernel_store_tiles(void *results, intptr_t vectors) {
     _tile_stored(0, KERNEL_TILE(results, 0), 64 * vectors);
     _tile_stored(1, KERNEL_TILE(results, 1), 64 * vectors);
@@ -320,34 +308,58 @@ KERNEL_INLINE void kernel_load_biases(const int32_t *bias, intptr_t vectors) {
     _tile_loadd(3, bias + 16 * (1 % vectors), 0);
 }
 
-#define KERNEL_DOT_TILES(sums, input, weights) \
-    if (isSigned) { \
-        _tile_dpbssd(sums, input, weights); \
-    } else { \
-        _tile_dpbusd(sums, input, weights); \
-    }
+/// Sums of low bytes, tiles 0 and 1, become the biases of their channels, those of high bytes zero.
+KERNEL_INLINE void kernel_load_split_biases(const int32_t *bias, intptr_t vectors) {
+    _tile_loadd(0, bias, 0);
+    _tile_loadd(1, bias + 16 * (1 % vectors), 0);
+    _tile_zero(2);
+    _tile_zero(3);
+}
 
 /// Adds the products of `depth` bytes of input to the sums: of four runs of pixels with one vector of
 /// channels (tile = run), or of the first two runs with two vectors (tile = 2·run + vector).
 KERNEL_INLINE void kernel_dot_tiles(
-    intptr_t vectors, bool isSigned, const void *run0, const void *run1, const void *run2,
-    const void *run3, intptr_t stride, const void *weights) {
+    intptr_t vectors, const void *run0, const void *run1, const void *run2, const void *run3,
+    intptr_t stride, const void *weights) {
     const intptr_t groupSize = 64 * vectors;
     _tile_loadd(6, weights, groupSize);
     _tile_loadd(4, run0, stride);
-    KERNEL_DOT_TILES(0, 4, 6)
+    _tile_dpbusd(0, 4, 6);
     _tile_loadd(5, run1, stride);
     if (vectors == 2) {
         _tile_loadd(7, (const char *)weights + 64, groupSize);
-        KERNEL_DOT_TILES(1, 4, 7)
-        KERNEL_DOT_TILES(2, 5, 6)
-        KERNEL_DOT_TILES(3, 5, 7)
+        _tile_dpbusd(1, 4, 7);
+        _tile_dpbusd(2, 5, 6);
+        _tile_dpbusd(3, 5, 7);
     } else {
-        KERNEL_DOT_TILES(1, 5, 6)
+        _tile_dpbusd(1, 5, 6);
         _tile_loadd(4, run2, stride);
-        KERNEL_DOT_TILES(2, 4, 6)
+        _tile_dpbusd(2, 4, 6);
         _tile_loadd(5, run3, stride);
-        KERNEL_DOT_TILES(3, 5, 6)
+        _tile_dpbusd(3, 5, 6);
+    }
+}
+
+/// The same for latents, `highPlane` bytes between their low and high bytes, whose sums are tiles 0 and 1
+/// and tiles 2 and 3: of two runs of pixels with one vector of channels, or of the first with two.
+KERNEL_INLINE void kernel_dot_split_tiles(
+    intptr_t vectors, const void *run0, const void *run1, intptr_t highPlane, intptr_t stride,
+    const void *weights) {
+    const intptr_t groupSize = 64 * vectors;
+    _tile_loadd(6, weights, groupSize);
+    _tile_loadd(4, run0, stride);
+    _tile_dpbusd(0, 4, 6);
+    _tile_loadd(5, (const char *)run0 + highPlane, stride);
+    _tile_dpbssd(2, 5, 6);
+    if (vectors == 2) {
+        _tile_loadd(7, (const char *)weights + 64, groupSize);
+        _tile_dpbusd(1, 4, 7);
+        _tile_dpbssd(3, 5, 7);
+    } else {
+        _tile_loadd(4, run1, stride);
+        _tile_dpbusd(1, 4, 6);
+        _tile_loadd(5, (const char *)run1 + highPlane, stride);
+        _tile_dpbssd(3, 5, 6);
     }
 }
 
@@ -361,21 +373,25 @@ KERNEL_INLINE void kernel_repeat_dot_tiles(void) {
     }
 }
 
-KERNEL_INLINE void kernel_store_sums(void *destination, kernel_sums sums) {
-    _mm512_storeu_si512(destination, (__m512i)sums);
-}
-/// 256 · sums + bias.
-KERNEL_INLINE kernel_sums kernel_raise(kernel_sums sums, kernel_sums bias) {
-    return (kernel_sums)_mm512_add_epi32(_mm512_slli_epi32((__m512i)sums, 8), (__m512i)bias);
+/// Sums that `kernel_store_tiles` has stored; of latents those of low bytes, two tiles before 256 times
+/// those of high bytes.
+KERNEL_INLINE kernel_sums kernel_load_stored(const void *source, bool isSplit) {
+    const kernel_sums sums = kernel_load_sums(source);
+    if (!isSplit) {
+        return sums;
+    }
+    const kernel_sums high = kernel_load_sums((const char *)source + 2 * 16 * 64);
+    return (kernel_sums)_mm512_add_epi32((__m512i)sums, _mm512_slli_epi32((__m512i)high, 8));
 }
 
 // Several pixels in one vector: their bytes follow one another, `size` (16, 32 or 64) from each, which
 // lie `stride` bytes apart in memory.
 
 /// Saturated sums of one pixel with two vectors, or of two pixels with one.
-KERNEL_INLINE kernel_words kernel_saturate_pixels(const void *sums, intptr_t vectors, int32_t shift) {
-    const char *next = (const char *)sums + 64;
-    const kernel_sums a = kernel_load_sums(sums), b = kernel_load_sums(next);
+KERNEL_INLINE kernel_words kernel_saturate_pixels(
+    const void *sums, intptr_t vectors, bool isSplit, int32_t shift) {
+    const kernel_sums a = kernel_load_stored(sums, isSplit);
+    const kernel_sums b = kernel_load_stored((const char *)sums + 64, isSplit);
     return vectors == 2 ? kernel_saturate(a, b, shift) : kernel_saturate_pair(a, b, shift);
 }
 KERNEL_INLINE kernel_words kernel_load_pixels(const void *source, intptr_t stride, intptr_t size) {
