@@ -12,7 +12,8 @@ and system; every program computes on one thread. Waiting for the disk or for an
 not count, nor does the start: with each image the same command also runs on an image of one
 pixel, and that time is subtracted; of Flowpack, that of a dataset of one such image. Where the
 standard error of what is left exceeds a fifth of it, nothing is said. PNG is decoded by Pillow, in
-the process that measures.
+the process that measures. Where others disturb the core, --rounds measures everything in turns; each
+command's least time counts.
 
 bits/dim = 8 · bytes / (3 · width · height), whole files, everything counted but Flowpack's model.
 """
@@ -101,28 +102,30 @@ def tools(efforts):
         )  # fmt: skip
 
 
-def measure_tool(tool, files, pixel, scratch):
+def measure_tool(tool, files, pixel, scratch, rounds):
     """The Speed of a tool; `pixel` is the image that tells what a start takes."""
     coded = scratch / f"coded{tool.suffix}"
     coded_pixel = scratch / f"pixel{tool.suffix}"
     restored = scratch / "restored.ppm"
     total, encoding, decoding = 0, Timer(), Timer()
-    for file in files:
+    for file in files * rounds:
         encoding.measure(
+            file,
             lambda: convert(tool.encode, file, coded),
             start=lambda: convert(tool.encode, pixel, coded_pixel),
         )
         total += coded.stat().st_size
         if tool.decode:
             decoding.measure(
+                file,
                 lambda: convert(tool.decode, coded, restored),
                 start=lambda: convert(tool.decode, coded_pixel, scratch / "pixel.ppm"),
             )
             check(file, restored)
         else:
-            decoding.measure(lambda: read_rgb(coded), start=lambda: None)
+            decoding.measure(file, lambda: read_rgb(coded), start=lambda: None)
             check(file, coded)
-    return Speed(tool.label, total, encoding.seconds, decoding.seconds)
+    return Speed(tool.label, total // rounds, encoding.seconds, decoding.seconds)
 
 
 def convert(command, source, target):
@@ -130,7 +133,7 @@ def convert(command, source, target):
     run([{"SOURCE": source, "TARGET": target}.get(word, word) for word in command])
 
 
-def measure_flowpack(program, model, folder, files, pixel, scratch):
+def measure_flowpack(program, model, folder, files, pixel, scratch, rounds):
     """The Speed of a model on a folder of files."""
     alone = scratch / "alone"
     alone.mkdir()
@@ -144,10 +147,14 @@ def measure_flowpack(program, model, folder, files, pixel, scratch):
         target = scratch / f"{name}-restored"
         run([program, "extract", scratch / name, "-o", target, *ONE_THREAD])
 
-    encoding.measure(lambda: compress(folder, "dataset"), start=lambda: compress(alone, "pixel"))
-    decoding.measure(lambda: extract("dataset"), start=lambda: extract("pixel"))
-    for file in files:
-        check(file, scratch / "dataset-restored" / file.relative_to(folder))
+    for turn in range(rounds):
+        dataset, single = f"dataset-{turn}", f"pixel-{turn}"
+        encoding.measure(
+            folder, lambda: compress(folder, dataset), start=lambda: compress(alone, single)
+        )
+        decoding.measure(folder, lambda: extract(dataset), start=lambda: extract(single))
+        for file in files:
+            check(file, scratch / f"{dataset}-restored" / file.relative_to(folder))
     return Speed(
         f"Flowpack {model_name(model)}", datasets[0].bytes, encoding.seconds, decoding.seconds
     )
@@ -162,16 +169,18 @@ class Timer:
     """Sums the processor time of this process and its children, without what starts take."""
 
     def __init__(self):
-        self.differences = []  # seconds of work less its start
+        self.works, self.starts = {}, {}  # the least seconds of each name
 
-    def measure(self, work, start):
-        self.differences.append(processor_seconds(work) - processor_seconds(start))
+    def measure(self, name, work, start):
+        for least, action in ((self.works, work), (self.starts, start)):
+            least[name] = min(processor_seconds(action), least.get(name, float("inf")))
 
     @property
     def seconds(self):
         """None where the starts leave too little to tell."""
-        total, count = sum(self.differences), len(self.differences)
-        error = statistics.stdev(self.differences) * count**0.5 if count > 1 else 0.0
+        differences = [self.works[name] - self.starts[name] for name in self.works]
+        total, count = sum(differences), len(differences)
+        error = statistics.stdev(differences) * count**0.5 if count > 1 else 0.0
         return total if total > 0 and error <= LARGEST_ERROR * total else None
 
 
@@ -186,17 +195,17 @@ def consumed_seconds():
     return time.process_time() + children.ru_utime + children.ru_stime
 
 
-def measure_set(images, models, efforts, program):
+def measure_set(images, models, efforts, program, rounds):
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         folder, pixel = scratch / "images", scratch / "pixel-source.ppm"
         files = as_ppm(images.write(scratch / "png"), scratch / "png", folder)
         Image.new("RGB", (1, 1)).save(pixel)
-        speeds = [measure_tool(tool, files, pixel, scratch) for tool in tools(efforts)]
+        speeds = [measure_tool(tool, files, pixel, scratch, rounds) for tool in tools(efforts)]
         for model in models:
             with tempfile.TemporaryDirectory(dir=scratch) as own:
                 speeds.append(
-                    measure_flowpack(program, model, folder, files, pixel, Path(own))
+                    measure_flowpack(program, model, folder, files, pixel, Path(own), rounds)
                 )
         return SetSpeeds(images.name, len(files), dimensions(files), speeds)
 
@@ -300,6 +309,7 @@ def arguments():
         "--efforts", type=numbers, default=EFFORTS, metavar="E,...",
         help="of JPEG XL (default: 1,3,7,9); 9 is slow",
     )  # fmt: skip
+    parser.add_argument("--rounds", type=int, default=1, help="how often everything is measured")
     add_program_option(parser)
     parser.add_argument("--out", type=Path, metavar="TABLE.md", help="write the tables there too")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all that was measured")
@@ -311,8 +321,9 @@ def main():
     options = arguments()
     measured = []
     for images in chosen_sets(options):
+        models = options.model or ["fast"]
         measured.append(
-            measure_set(images, options.model or ["fast"], options.efforts, options.flowpack)
+            measure_set(images, models, options.efforts, options.flowpack, options.rounds)
         )
         print(report(measured[-1]), flush=True)
         if options.out:
