@@ -30,6 +30,7 @@ from dataset import add_program_option
 from formats import run
 from imagesets import words
 from tables import table
+from timing import add_rounds_option
 
 # What oneDNN calls our instruction sets.
 ONEDNN_LIMITS = {
@@ -101,9 +102,13 @@ def all_rates(program, sets, seconds):
     shapes = shapes_of(rates)
     chains = list(filter(makes_a_chain, shapes))
     rates |= their_rates("onnx", chains, seconds)
-    for limit in (None, *(ONEDNN_LIMITS[key[1]] for key in rates if key[0] == "peak")):
+    for limit in (None, *(ONEDNN_LIMITS[isa] for isa in sets_of(rates))):
         rates |= their_rates("onednn", chains, seconds, limit)
     return rates | their_rates("float32", shapes, seconds)
+
+
+def sets_of(rates):
+    return [key[1] for key in rates if key[0] == "peak"]
 
 
 def shapes_of(rates):
@@ -114,7 +119,7 @@ def int8_table(rates):
     """The table of the shapes that make a chain."""
     heads = ["ours", "of peak", "oneDNN", "ours/oneDNN", "oneDNN, any", "ONNX Runtime", "ours/ORT"]
     cells = [["int8, GMAC/s", "instruction set", *heads]]
-    for isa in (key[1] for key in rates if key[0] == "peak"):
+    for isa in sets_of(rates):
         for shape in filter(makes_a_chain, shapes_of(rates)):
             ours, onnx = rates["ours", isa, shape], rates["onnx", None, shape]
             limited = rates["onednn", ONEDNN_LIMITS[isa], shape]
@@ -128,7 +133,7 @@ def int8_table(rates):
 
 def float_table(rates):
     """The table of float32 convolutions against the last of our instruction sets."""
-    best = [key[1] for key in rates if key[0] == "peak"][-1]
+    best = sets_of(rates)[-1]
     cells = [["float32", "PyTorch GMAC/s", "ms", f"ours, {best}, GMAC/s", "ms", "ours/float32"]]
     for shape in shapes_of(rates):
         theirs, ours = rates["float32", None, shape], rates["ours", best, shape]
@@ -149,7 +154,7 @@ def main():
         "--isa", type=words, metavar="ISA,...", help="instruction sets (default: all of this CPU)"
     )
     parser.add_argument("--seconds", type=float, default=0.5, help="for each measurement")
-    parser.add_argument("--rounds", type=int, default=1, help="how often everything is measured")
+    add_rounds_option(parser)
     parser.add_argument("--out", type=Path, metavar="TABLE.md", help="write the table there too")
     add_program_option(parser)
     options = parser.parse_args()

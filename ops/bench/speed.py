@@ -37,6 +37,7 @@ from imagesets import (
     add_set_options, bits_per_dimension, chosen_sets, dimensions, numbers, read_rgb,
 )  # fmt: skip
 from tables import table
+from timing import add_rounds_option
 
 EFFORTS = (1, 3, 7, 9)
 FAMILIES = {  # labels begin with these
@@ -107,14 +108,14 @@ def measure_tool(tool, files, pixel, scratch, rounds):
     coded = scratch / f"coded{tool.suffix}"
     coded_pixel = scratch / f"pixel{tool.suffix}"
     restored = scratch / "restored.ppm"
-    total, encoding, decoding = 0, Timer(), Timer()
+    sizes, encoding, decoding = {}, Timer(), Timer()
     for file in files * rounds:
         encoding.measure(
             file,
             lambda: convert(tool.encode, file, coded),
             start=lambda: convert(tool.encode, pixel, coded_pixel),
         )
-        total += coded.stat().st_size
+        sizes[file] = coded.stat().st_size
         if tool.decode:
             decoding.measure(
                 file,
@@ -125,7 +126,7 @@ def measure_tool(tool, files, pixel, scratch, rounds):
         else:
             decoding.measure(file, lambda: read_rgb(coded), start=lambda: None)
             check(file, coded)
-    return Speed(tool.label, total // rounds, encoding.seconds, decoding.seconds)
+    return Speed(tool.label, sum(sizes.values()), encoding.seconds, decoding.seconds)
 
 
 def convert(command, source, target):
@@ -309,7 +310,7 @@ def arguments():
         "--efforts", type=numbers, default=EFFORTS, metavar="E,...",
         help="of JPEG XL (default: 1,3,7,9); 9 is slow",
     )  # fmt: skip
-    parser.add_argument("--rounds", type=int, default=1, help="how often everything is measured")
+    add_rounds_option(parser)
     add_program_option(parser)
     parser.add_argument("--out", type=Path, metavar="TABLE.md", help="write the tables there too")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all that was measured")

@@ -1,5 +1,6 @@
 """What the tools that measure speed compute, without running a benchmark."""
 
+import argparse
 import json
 import re
 import time
@@ -12,7 +13,7 @@ import kernels
 import speed
 from kernels import Shape
 from speed import SetSpeeds, Speed, Timer
-from timing import best_seconds
+from timing import best_seconds, positive
 
 
 def timer(*differences):
@@ -146,3 +147,10 @@ def test_the_best_time_is_of_one_run():
     runs = []
     assert 0 <= best_seconds(lambda: runs.append(len(runs)), 0) < 0.1
     assert len(runs) == 2  # one that is not counted
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "two", ""])
+def test_there_is_at_least_one_round(text):
+    assert positive("3") == 3
+    with pytest.raises(argparse.ArgumentTypeError, match="from 1 on"):
+        positive(text)

@@ -1,6 +1,21 @@
 """Times work on one thread, as `flowpack bench` does."""
 
+import argparse
 import time
+
+
+def add_rounds_option(parser):
+    parser.add_argument(
+        "--rounds", type=positive, default=1, metavar="N",
+        help="how often everything is measured (default: 1)",
+    )  # fmt: skip
+
+
+def positive(text):
+    """For argparse: a whole number from 1 on."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1 on")
+    return int(text)
 
 
 def best_seconds(work, seconds):
