@@ -40,6 +40,7 @@ extension Problem {
         case unauthenticated
         case forbidden
         case notFound = "not_found"
+        case methodNotAllowed = "method_not_allowed"
         case wrongState = "wrong_state"
         case destinationBusy = "destination_busy"
         case destinationComplete = "destination_complete"
@@ -49,6 +50,7 @@ extension Problem {
         case incompatible
         case unknownWorker = "unknown_worker"
         case bodyTooLarge = "body_too_large"
+        case rangeNotSatisfiable = "range_not_satisfiable"
         case idempotencyMismatch = "idempotency_mismatch"
         case sourceMissing = "source_missing"
         case modelMissing = "model_missing"
@@ -70,11 +72,13 @@ extension Problem.Code {
         case .unauthenticated: 401
         case .forbidden: 403
         case .notFound: 404
+        case .methodNotAllowed: 405
         case .wrongState, .destinationBusy, .destinationComplete, .fenced, .nondeterminism,
             .cancelled, .incompatible:
             409
         case .unknownWorker: 410
         case .bodyTooLarge: 413
+        case .rangeNotSatisfiable: 416
         case .idempotencyMismatch, .sourceMissing, .modelMissing, .outputMismatch: 422
         case .quotaExceeded, .rateLimited: 429
         case .internalError, .other: 500
@@ -97,6 +101,7 @@ extension Problem.Code {
         case .unauthenticated: "The request carries no valid token."
         case .forbidden: "The token does not allow this."
         case .notFound: "There is no such thing."
+        case .methodNotAllowed: "The path has other methods."
         case .wrongState: "The state does not allow this."
         case .destinationBusy: "Another job writes to this destination."
         case .destinationComplete: "The destination holds a finished dataset."
@@ -106,6 +111,7 @@ extension Problem.Code {
         case .incompatible: "The versions do not fit together."
         case .unknownWorker: "The worker is not registered."
         case .bodyTooLarge: "The request is too large."
+        case .rangeNotSatisfiable: "The range lies outside of the file."
         case .idempotencyMismatch: "The idempotency key was used for another request."
         case .sourceMissing: "The source cannot be read."
         case .modelMissing: "The model is not in the destination."

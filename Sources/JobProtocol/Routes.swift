@@ -99,6 +99,14 @@ extension Route {
         return String(template[template.index(after: open)..<close])
     }
 
+    /// Whether a path is one of the route's, whatever its parameter is.
+    package func matches(_ path: String) -> Bool {
+        let names = template.split(separator: "/")
+        let parts = path.split(separator: "/")
+        return names.count == parts.count
+            && zip(names, parts).allSatisfy { $0 == $1 || $0.hasPrefix("{") }
+    }
+
     /// Returns the path with its parameter filled in: the job, worker or lease, whose text needs no
     /// escaping in a path.
     package func path(_ value: (any LosslessStringConvertible)? = nil) -> String {

@@ -13,7 +13,7 @@ package import CKernelABI
 /// - Note: Exact. Derivation: Kernels.docc, "Exactness".
 @inline(never)
 package func convolve(_ call: UnsafePointer<KernelCall>) {
-    switch (call.pointee.highPlane == 0, call.pointee.vectors) {
+    switch (call.pointee.inputIsBytes, call.pointee.vectors) {
     case (true, 1): convolveBytes1(call)
     case (true, _): convolveBytes2(call)
     case (false, 1): convolveLatents1(call)
@@ -126,11 +126,7 @@ private func sum(
     vectors: Int,
     isSplit: Bool
 ) {
-    if isSplit {
-        kernel_load_split_biases(call.bias, vectors)
-    } else {
-        kernel_load_biases(call.bias, vectors)
-    }
+    kernel_load_biases(call.bias, vectors, isSplit)
     let rowStride = (call.width &+ 2) &* call.inputPixelStride
     let rowBytes = call.kernelSize &* call.inputPixelStride
     let weightStep = call.tileDepth / 4 &* vectors &* MemoryLayout<kernel_sums>.size

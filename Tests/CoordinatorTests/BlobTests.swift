@@ -150,6 +150,19 @@ struct BlobTests {
         }
     }
 
+    @Test func aRangeOutsideOfTheModelIsRefusedWithItsSize() async throws {
+        try await withLease { setting in
+            let response = try await setting.send(
+                .blob,
+                setting.lease.modelID,
+                headers: [.range: "bytes=7-"]
+            )
+            #expect(response.status == .rangeNotSatisfiable)
+            #expect(try setting.code(response) == .rangeNotSatisfiable)
+            #expect(response.headers[.contentRange] == "bytes */7")
+        }
+    }
+
     @Test func nothingButTheModelIsHandedOut() async throws {
         try await withLease { setting in
             for name in [digest("a"), "..%2F..%2Fin%2Fa.png", "state.db"] {

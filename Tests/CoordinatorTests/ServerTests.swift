@@ -83,6 +83,32 @@ struct ServerTests {
         }
     }
 
+    @Test func anotherMethodIsRefusedWithThoseThatThereAre() async throws {
+        try await withServer { client in
+            let response = try await client.execute(uri: "/v1/jobs/7", method: .delete)
+            #expect(response.status == .methodNotAllowed)
+            #expect(try decode(Problem.self, response).code == .methodNotAllowed)
+            #expect(response.headers[.allow] == "GET, HEAD")
+        }
+    }
+
+    @Test func aHeadOfAnUnknownPathHasNoBody() async throws {
+        try await withServer { client in
+            let response = try await client.execute(uri: "/v2/jobs", method: .head)
+            #expect(response.status == .notFound)
+            #expect(response.body.readableBytes == 0)
+        }
+    }
+
+    @Test func headIsServedWhereGetIs() async throws {
+        try await withServer { client in
+            let response = try await client.execute(uri: Route.health.path(), method: .head)
+            #expect(response.status == .ok)
+            #expect(response.headers[.contentLength] == "3")
+            #expect(response.body.readableBytes == 0)
+        }
+    }
+
     @Test func workersRegisterLeaseAndBeatOverHTTP() async throws {
         try await withServer { client in
             let id = try worker("w")

@@ -15,6 +15,15 @@ struct RouteTests {
         #expect(Route.jobs.parameter == nil)
     }
 
+    @Test func aRouteMatchesItsPaths() {
+        #expect(Route.jobs.matches("/v1/jobs"))
+        #expect(Route.jobs.matches("/v1/jobs/"))
+        #expect(Route.complete.matches("/v1/leases/17.1.2/complete"))
+        #expect(!Route.complete.matches("/v1/leases//complete"))
+        #expect(!Route.complete.matches("/v1/leases/17.1.2/fail"))
+        #expect(!Route.jobs.matches("/v1/jobs/7"))
+    }
+
     @Test(arguments: [
         (TokenScope.read, [TokenScope.read]),
         (.submit, [.read, .submit]),

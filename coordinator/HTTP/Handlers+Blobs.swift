@@ -44,7 +44,13 @@ extension Handlers {
             )
         }
         guard let range = RequestedRange.bytes(request.headers[.range], of: file.bytes) else {
-            throw Problem.malformed("The blob has \(file.bytes) bytes.")
+            var response = Problem(
+                .rangeNotSatisfiable,
+                "The model has \(file.bytes) bytes.",
+                next: "Ask for bytes=0- to have all of them."
+            ).response
+            response.headers[.contentRange] = "bytes */\(file.bytes)"
+            return response
         }
         var response = Response.bytes(count: range.count) { writer in
             try await BlobStore.stream(file, range) { try await writer.write($0) }

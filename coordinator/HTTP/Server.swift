@@ -101,8 +101,8 @@ package enum Server {
     }
 
     private static func router(_ handlers: Handlers) -> Router<BasicRequestContext> {
-        let router = Router()
-        router.add(middleware: UnknownPaths())
+        let router = Router(options: .autoGenerateHeadEndpoints)
+        router.add(middleware: UnknownRequests())
         for route in Route.allCases {
             router.on(
                 RouterPath(route.template),
@@ -128,7 +128,7 @@ extension Route.Method {
 }
 
 /// Answers with a problem where the router knows no route.
-private struct UnknownPaths: RouterMiddleware {
+private struct UnknownRequests: RouterMiddleware {
     func handle(
         _ request: Request,
         context: BasicRequestContext,
@@ -137,11 +137,28 @@ private struct UnknownPaths: RouterMiddleware {
         do {
             return try await next(request, context)
         } catch let error as HTTPError where error.status == .notFound {
+            let response = answer(to: request)
+            return request.method == .head ? response.createHeadResponse() : response
+        }
+    }
+
+    private func answer(to request: Request) -> Response {
+        let methods = Set(Route.allCases.filter { $0.matches(request.uri.path) }.map(\.method))
+        guard !methods.isEmpty else {
             return Problem(
                 .notFound,
-                "There is no \(request.method.rawValue) \(request.uri.path).",
+                "There is no \(request.uri.path).",
                 next: "HTTPAPI.md lists the paths."
             ).response
         }
+        let served = methods.contains(.get) ? methods.union([.head]) : methods
+        let allowed = served.map(\.rawValue).sorted().joined(separator: ", ")
+        var response = Problem(
+            .methodNotAllowed,
+            "\(request.uri.path) has no \(request.method.rawValue).",
+            next: "Use one of: \(allowed)."
+        ).response
+        response.headers[.allow] = allowed
+        return response
     }
 }

@@ -67,7 +67,7 @@ typedef struct KernelCall {
     intptr_t vectors;
     /// Right shift of the accumulators, 0…31.
     int32_t shift;
-    /// The input holds bytes, four to a group; otherwise Int16, two to a group. Not read with AMX.
+    /// The input holds bytes, four to a group; otherwise Int16, two to a group.
     bool inputIsBytes;
     KernelEpilogue epilogue;
 } KernelCall;
@@ -300,20 +300,18 @@ KERNEL_INLINE void kernel_store_tiles(void *results, intptr_t vectors) {
     _tile_stored(2, KERNEL_TILE(results, 2), 64 * vectors);
     _tile_stored(3, KERNEL_TILE(results, 3), 64 * vectors);
 }
-/// Every pixel's sums become the biases of its channels.
-KERNEL_INLINE void kernel_load_biases(const int32_t *bias, intptr_t vectors) {
+/// Every pixel's sums become the biases of its channels; split, those of high bytes, tiles 2 and 3,
+/// become zero.
+KERNEL_INLINE void kernel_load_biases(const int32_t *bias, intptr_t vectors, bool isSplit) {
     _tile_loadd(0, bias, 0);
     _tile_loadd(1, bias + 16 * (1 % vectors), 0);
-    _tile_loadd(2, bias, 0);
-    _tile_loadd(3, bias + 16 * (1 % vectors), 0);
-}
-
-/// Sums of low bytes, tiles 0 and 1, become the biases of their channels, those of high bytes zero.
-KERNEL_INLINE void kernel_load_split_biases(const int32_t *bias, intptr_t vectors) {
-    _tile_loadd(0, bias, 0);
-    _tile_loadd(1, bias + 16 * (1 % vectors), 0);
-    _tile_zero(2);
-    _tile_zero(3);
+    if (isSplit) {
+        _tile_zero(2);
+        _tile_zero(3);
+    } else {
+        _tile_loadd(2, bias, 0);
+        _tile_loadd(3, bias + 16 * (1 % vectors), 0);
+    }
 }
 
 /// Adds the products of `depth` bytes of input to the sums: of four runs of pixels with one vector of
