@@ -15,7 +15,9 @@ struct BenchQueue: AsyncParsableCommand {
             flat_out, up to \(QueueBenchmark.eagerWorkers) workers complete and lease as fast as they are answered; restart, \
             the coordinator is killed in the middle of that and a worker waits for a lease of the \
             next one, whose start counts. The time of a request is that from when it was due to \
-            its answer. Every completion that was answered must be there after the kill.
+            its answer. Every completion that was answered must be there after the kill. Rows \
+            fdatasync are no requests: they tell how long the same disk took for 4 kB beside them, \
+            twenty times a second.
 
             Processor time is that of the whole phase, divided by its time (1 is one core) or by \
             its requests. Shard files have a few bytes and lie in memory: the digest of larger \

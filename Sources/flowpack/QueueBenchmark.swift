@@ -36,7 +36,7 @@ struct QueueBenchmark: Sendable {
         case restart
     }
 
-    /// One kind of request in one phase.
+    /// One kind of request in one phase, or the writes of the `DiskProbe`.
     struct Row: Encodable, Sendable {
         let shards: Int
         let workers: Int
@@ -96,13 +96,17 @@ struct QueueBenchmark: Sendable {
 
         let coordinator = try await CoordinatorProcess(data: data)
         let fleet = try WorkerFleet(port: coordinator.port, output: "\(output)/content")
+        let disk = try DiskProbe(path: "\(data)/probe")
+        defer { disk.end() }
         var rows: [Row] = []
         do {
-            rows += try await measure(.enrol, coordinator) { try await fleet.enrol(workers) }
-            rows += try await measure(.paced, coordinator) {
+            rows += try await measure(.enrol, coordinator, disk) {
+                try await fleet.enrol(workers)
+            }
+            rows += try await measure(.paced, coordinator, disk) {
                 try await fleet.work(seconds: seconds)
             }
-            rows += try await measure(.flatOut, coordinator) {
+            rows += try await measure(.flatOut, coordinator, disk) {
                 try await fleet.work(seconds: seconds, eager: min(workers, Self.eagerWorkers))
             }
         } catch {
@@ -146,36 +150,41 @@ struct QueueBenchmark: Sendable {
     private func measure(
         _ phase: Phase,
         _ coordinator: CoordinatorProcess,
+        _ disk: DiskProbe,
         _ work: () async throws -> WorkerFleet.Measurement
     ) async throws -> [Row] {
         let (own, other) = (try Usage(process: getpid()), try coordinator.usage)
+        _ = disk.take()
         let measurement = try await work()
         return rows(
             phase,
             measurement,
+            writes: disk.take(),
             coordinator: try coordinator.usage - other,
             client: try Usage(process: getpid()) - own
         )
     }
 
-    /// The rows of a phase, one for each kind of request in it.
+    /// The rows of a phase, one for each kind of request in it, and one for what the disk did beside it.
     private func rows(
         _ phase: Phase,
         _ measurement: WorkerFleet.Measurement,
+        writes: [Double] = [],
         coordinator: Usage,
         client: Usage
     ) -> [Row] {
         let requests = measurement.milliseconds.values.reduce(0) { $0 + $1.count }
-        return WorkerFleet.Operation.allCases.compactMap { operation in
-            guard let times = measurement.milliseconds[operation], let max = times.last else {
-                return nil
-            }
+        let operations = WorkerFleet.Operation.allCases.map {
+            ($0.rawValue, measurement.milliseconds[$0] ?? [])
+        }
+        return (operations + [("fdatasync", writes)]).compactMap { operation, times in
+            guard let max = times.last else { return nil }
             func percentile(_ percent: Int) -> Double { times[(times.count - 1) * percent / 100] }
             return Row(
                 shards: shards,
                 workers: workers,
                 phase: phase,
-                operation: operation.rawValue,
+                operation: operation,
                 count: times.count,
                 perSecond: Double(times.count) / measurement.seconds,
                 p50: percentile(50),

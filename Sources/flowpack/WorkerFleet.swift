@@ -214,8 +214,10 @@ private final class SimulatedWorker: ChannelInboundHandler {
     /// Requests without an answer, oldest first, and when they were due.
     private var open: [(operation: WorkerFleet.Operation, due: NIODeadline)] = []
     private var lease: Lease?
-    /// The time at which the lease will be completed.
-    private var completion: Scheduled<Void>?
+    /// Counts how often it was decided when to complete: only the last decision holds.
+    ///
+    /// To cancel what was scheduled would search all that is scheduled on the event loop.
+    private var decision = 0
     private var isEager = false
     private var isLeaving = false
 
@@ -239,8 +241,10 @@ private final class SimulatedWorker: ChannelInboundHandler {
 
     /// Completes what it holds after a time.
     func hold(seconds: Double) {
-        completion?.cancel()
-        completion = schedule(seconds) { $0.complete(due: $1) }
+        decision += 1
+        schedule(seconds) { [decision] worker, due in
+            if worker.decision == decision { worker.complete(due: due) }
+        }
     }
 
     func leave() {
@@ -283,13 +287,13 @@ private final class SimulatedWorker: ChannelInboundHandler {
     }
 
     private func beat(inSeconds seconds: Double) {
-        _ = schedule(seconds) { $0.heartbeat(due: $1) }
+        schedule(seconds) { $0.heartbeat(due: $1) }
     }
 
     private func complete(due: NIODeadline) {
         guard let lease else { return }
         self.lease = nil
-        completion?.cancel()
+        decision += 1
         do {
             send(.complete, .complete, lease.lease, due: due, try fleet.finish(lease))
         } catch {
@@ -365,9 +369,9 @@ private final class SimulatedWorker: ChannelInboundHandler {
     private func schedule(
         _ seconds: Double,
         _ action: @escaping (SimulatedWorker, _ due: NIODeadline) -> Void
-    ) -> Scheduled<Void>? {
+    ) {
         let due = NIODeadline.now() + .nanoseconds(Int64(seconds * 1e9))
-        return context?.eventLoop.assumeIsolated().scheduleTask(deadline: due) { [self] in
+        context?.eventLoop.assumeIsolated().scheduleTask(deadline: due) { [self] in
             if !isLeaving { action(self, due) }
         }
     }

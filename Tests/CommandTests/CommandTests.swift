@@ -449,6 +449,7 @@ struct CommandTests {
         #expect(count("lease", "enrol") == 3)
         #expect(count("complete", "paced", "flat_out") == 6)
         #expect(count("lease", "restart") == 1)
+        #expect(count("fdatasync", "paced") > 0)
         #expect(rows.allSatisfy { $0.shards == 6 && $0.workers == 3 && $0.perSecond > 0 })
         #expect(
             rows.allSatisfy {
