@@ -102,7 +102,7 @@ struct BenchQueue: AsyncParsableCommand {
                 "\(row.shards)", row.phase.rawValue, row.operation, decimals(row.perSecond, 1),
                 decimals(row.p50, 1), decimals(row.p95, 1), decimals(row.p99, 1),
                 decimals(row.max, 1), decimals(row.coordinatorProcessorShare, 2),
-                decimals(row.coordinatorProcessorMillisecondsPerRequest, 2),
+                row.coordinatorProcessorMillisecondsPerRequest.map { decimals($0, 2) } ?? "-",
                 decimals(row.coordinatorPeakMegabytes, 0), decimals(row.clientProcessorShare, 2),
             ]
         }

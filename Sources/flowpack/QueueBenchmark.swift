@@ -49,7 +49,8 @@ struct QueueBenchmark: Sendable {
         let p99: Double
         let max: Double
         let coordinatorProcessorShare: Double
-        let coordinatorProcessorMillisecondsPerRequest: Double
+        /// Nil for a phase without requests.
+        let coordinatorProcessorMillisecondsPerRequest: Double?
         let coordinatorPeakMegabytes: Double
         /// What the simulation itself takes.
         let clientProcessorShare: Double
@@ -193,7 +194,7 @@ struct QueueBenchmark: Sendable {
                 max: max,
                 coordinatorProcessorShare: coordinator.processorSeconds / measurement.seconds,
                 coordinatorProcessorMillisecondsPerRequest:
-                    coordinator.processorSeconds * 1000 / Double(requests),
+                    requests == 0 ? nil : coordinator.processorSeconds * 1000 / Double(requests),
                 coordinatorPeakMegabytes: Double(coordinator.peakBytes) * 1e-6,
                 clientProcessorShare: client.processorSeconds / measurement.seconds
             )

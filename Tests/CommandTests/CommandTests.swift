@@ -428,7 +428,7 @@ struct CommandTests {
                 let p99Ms: Double
                 let maxMs: Double
                 let coordinatorProcessorShare: Double
-                let coordinatorProcessorMsPerRequest: Double
+                let coordinatorProcessorMsPerRequest: Double?
                 let coordinatorPeakMegabytes: Double
                 let clientProcessorShare: Double
             }
